@@ -1,0 +1,21 @@
+/*
+ * Event triggers: streams made by CREATE FOREIGN TABLE, and objects dropped by DROP.
+ */
+CREATE FUNCTION kstream_catalog.ddl_command_end() RETURNS event_trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'ks_ddl_command_end';
+COMMENT ON FUNCTION kstream_catalog.ddl_command_end() IS 'completes and checks streams, keeps hidden parts of queries with their tables';
+REVOKE EXECUTE ON FUNCTION kstream_catalog.ddl_command_end() FROM PUBLIC;
+
+CREATE FUNCTION kstream_catalog.sql_drop() RETURNS event_trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'ks_sql_drop';
+COMMENT ON FUNCTION kstream_catalog.sql_drop() IS 'removes catalog rows of dropped streams, tables and queries';
+REVOKE EXECUTE ON FUNCTION kstream_catalog.sql_drop() FROM PUBLIC;
+
+CREATE EVENT TRIGGER kstream_ddl_command_end ON ddl_command_end
+WHEN TAG IN ('CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'ALTER TABLE')
+EXECUTE FUNCTION kstream_catalog.ddl_command_end();
+COMMENT ON EVENT TRIGGER kstream_ddl_command_end IS 'completes and checks streams, keeps hidden parts of queries with their tables';
+
+CREATE EVENT TRIGGER kstream_sql_drop ON sql_drop
+EXECUTE FUNCTION kstream_catalog.sql_drop();
+COMMENT ON EVENT TRIGGER kstream_sql_drop IS 'removes catalog rows of dropped streams, tables and queries';

@@ -1,0 +1,205 @@
+/*
+ * What users look at.  pg_monitor sees all, others what they own; the bytes of
+ * dead letters are for owners only.
+ */
+CREATE VIEW kstream.streams WITH (security_barrier) AS
+SELECT c.oid::regclass::text AS name,
+	c.oid::regclass AS relation,
+	c.relowner::regrole AS owner,
+	s.srvname AS server,
+	CASE WHEN s.srvname <> 'local' THEN coalesce(o.topic, c.relname::text) END AS topic,
+	coalesce(o.format, 'json') AS format,
+	o.key,
+	coalesce(o.key_format, CASE WHEN o.key LIKE '%,%' THEN 'json' ELSE 'text' END) AS key_format,
+	o."timestamp",
+	coalesce(l.partitions, o.partitions::int) AS partitions
+FROM pg_catalog.pg_foreign_table t
+	JOIN pg_catalog.pg_class c ON c.oid = t.ftrelid
+	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	JOIN pg_catalog.pg_foreign_server s ON s.oid = t.ftserver
+	JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+	LEFT JOIN kstream_catalog.local_log l ON l.relation = c.oid
+	CROSS JOIN LATERAL (
+		SELECT max(option_value) FILTER (WHERE option_name = 'topic') AS topic,
+			max(option_value) FILTER (WHERE option_name = 'format') AS format,
+			max(option_value) FILTER (WHERE option_name = 'key') AS key,
+			max(option_value) FILTER (WHERE option_name = 'key_format') AS key_format,
+			max(option_value) FILTER (WHERE option_name = 'timestamp') AS "timestamp",
+			max(option_value) FILTER (WHERE option_name = 'partitions') AS partitions
+		FROM pg_catalog.pg_options_to_table(t.ftoptions)) o
+WHERE w.fdwname = 'kstream' AND n.nspname <> 'kstream_query'
+	AND (pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE'));
+COMMENT ON VIEW kstream.streams IS 'streams and the options they are read with';
+
+CREATE VIEW kstream.queries WITH (security_barrier) AS
+SELECT q.relation::text AS name,
+	q.relation,
+	q.kind,
+	c.relowner::regrole AS owner,
+	CASE
+		WHEN q.instance <> kstream_catalog.instance_id() THEN 'blocked'
+		WHEN q.paused THEN 'paused'
+		WHEN s.state IS NOT NULL AND s.generation = q.generation THEN s.state
+		WHEN q.last_error IS NOT NULL THEN 'failed'
+		ELSE 'starting'
+	END AS state,
+	q.last_error,
+	q.last_error_at,
+	greatest(q.restarts, s.restarts) AS restarts,
+	CASE WHEN q.view IS NOT NULL THEN pg_get_viewdef(q.view, true) END AS definition,
+	q.last_sqlstate,
+	CASE
+		WHEN q.instance <> kstream_catalog.instance_id()
+			THEN 'comes from another database; kstream.resume(name) lets it go on here'
+		WHEN NOT q.paused AND s.generation = q.generation THEN s.detail
+	END AS detail,
+	CASE WHEN s.generation = q.generation THEN s.pid END AS worker_pid,
+	q.id
+FROM kstream_catalog.query q
+	JOIN pg_catalog.pg_class c ON c.oid = q.relation
+	LEFT JOIN kstream_catalog.stat_query_shmem()
+		AS s(query, state, detail, sqlstate, error_at, since, generation, pid, restarts)
+		ON s.query = q.id
+WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW kstream.queries IS 'continuous queries and tables that follow a topic: what they are and how they fare';
+
+CREATE VIEW kstream.tables WITH (security_barrier) AS
+SELECT q.relation::text AS name,
+	q.relation,
+	q.kind,
+	c.relowner::regrole AS owner,
+	q.key_columns AS primary_key,
+	f.srvname AS server,
+	o.topic,
+	o.format,
+	o.key_format,
+	o."timestamp",
+	q.version_column
+FROM kstream_catalog.query q
+	JOIN pg_catalog.pg_class c ON c.oid = q.relation
+	LEFT JOIN pg_catalog.pg_foreign_table t ON t.ftrelid = q.source
+	LEFT JOIN pg_catalog.pg_foreign_server f ON f.oid = t.ftserver
+	LEFT JOIN LATERAL (
+		SELECT max(option_value) FILTER (WHERE option_name = 'topic') AS topic,
+			max(option_value) FILTER (WHERE option_name = 'format') AS format,
+			max(option_value) FILTER (WHERE option_name = 'key_format') AS key_format,
+			max(option_value) FILTER (WHERE option_name = 'timestamp') AS "timestamp"
+		FROM pg_catalog.pg_options_to_table(t.ftoptions)) o ON true
+WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW kstream.tables IS 'tables that kstream keeps up to date, and the topics of those that follow one';
+
+CREATE VIEW kstream.dead_letters WITH (security_barrier) AS
+SELECT d.id,
+	q.relation::text AS query,
+	q.relation,
+	d.topic,
+	d.partition,
+	d."offset",
+	d."timestamp",
+	CASE WHEN pg_has_role(c.relowner, 'USAGE') THEN d.key END AS key,
+	CASE WHEN pg_has_role(c.relowner, 'USAGE') THEN d.value END AS value,
+	CASE WHEN pg_has_role(c.relowner, 'USAGE') THEN d.headers END AS headers,
+	d.sqlstate,
+	d.message,
+	d.seen_at,
+	d.source
+FROM kstream_catalog.dead_letter d
+	JOIN kstream_catalog.query q ON q.id = d.query
+	JOIN pg_catalog.pg_class c ON c.oid = q.relation
+WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW kstream.dead_letters IS 'records that a query could not process, as they came, with the reason';
+
+CREATE VIEW kstream.late_records AS
+SELECT NULL::text AS query,
+	NULL::regclass AS relation,
+	NULL::text AS topic,
+	NULL::int AS partition,
+	NULL::bigint AS "offset",
+	NULL::timestamptz AS event_time,
+	NULL::timestamptz AS stream_time,
+	NULL::tstzrange AS "window",
+	NULL::timestamptz AS seen_at
+WHERE false;
+COMMENT ON VIEW kstream.late_records IS 'records that came after their window had closed; empty as long as there are no windows';
+
+CREATE VIEW kstream.stat_query WITH (security_barrier) AS
+SELECT q.relation::text AS name,
+	p.records AS records_in,
+	p.rows_out AS records_out,
+	p.late,
+	p.dead,
+	p.duplicates,
+	coalesce(s.batches, 0) AS batches,
+	round(s.records::numeric / nullif(s.batches, 0), 1) AS rows_per_batch,
+	s.commit_p50_ms,
+	s.commit_p99_ms,
+	s.e2e_p50_ms,
+	s.e2e_p99_ms,
+	q.relation
+FROM kstream_catalog.query q
+	JOIN pg_catalog.pg_class c ON c.oid = q.relation
+	CROSS JOIN LATERAL (
+		SELECT coalesce(sum(records), 0)::bigint AS records,
+			coalesce(sum(rows_out), 0)::bigint AS rows_out,
+			coalesce(sum(late), 0)::bigint AS late,
+			coalesce(sum(dead), 0)::bigint AS dead,
+			coalesce(sum(duplicates), 0)::bigint AS duplicates
+		FROM kstream_catalog.position
+		WHERE query = q.id) p
+	LEFT JOIN kstream_catalog.stat_query_shmem()
+		AS s(query, state, detail, sqlstate, error_at, since, generation, pid, restarts, batches,
+			records, rows_out, dead, commit_p50_ms, commit_p99_ms, e2e_p50_ms, e2e_p99_ms)
+		ON s.query = q.id
+WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW kstream.stat_query IS 'counters of each query, exact and kept with its positions; batches and latencies since the server started';
+
+CREATE VIEW kstream.stat_partition WITH (security_barrier) AS
+SELECT q.relation::text AS query,
+	o.topic,
+	coalesce(p.partition, s.partition) AS partition,
+	coalesce(p.next_offset, s.next_offset) AS position,
+	greatest(s.end_offset, p.next_offset) AS end_offset,
+	greatest(s.end_offset - coalesce(p.next_offset, s.next_offset), 0) AS lag,
+	coalesce(p.stream_time, s.stream_time) AS partition_time,
+	s.idle,
+	coalesce(p.source, s.source::regclass) AS source,
+	q.relation
+FROM kstream_catalog.position p
+	FULL JOIN kstream_catalog.stat_partition_shmem()
+		AS s(query, source, partition, next_offset, end_offset, stream_time, idle)
+		ON s.query = p.query AND s.source = p.source AND s.partition = p.partition
+	JOIN kstream_catalog.query q ON q.id = coalesce(p.query, s.query)
+	JOIN pg_catalog.pg_class c ON c.oid = q.relation
+	LEFT JOIN pg_catalog.pg_foreign_table t ON t.ftrelid = coalesce(p.source, s.source)
+	LEFT JOIN pg_catalog.pg_foreign_server f ON f.oid = t.ftserver
+	LEFT JOIN pg_catalog.pg_class tc ON tc.oid = t.ftrelid
+	LEFT JOIN LATERAL (
+		SELECT coalesce(max(option_value), tc.relname::text) AS topic
+		FROM pg_catalog.pg_options_to_table(t.ftoptions)
+		WHERE option_name = 'topic') o ON f.srvname <> 'local'
+WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW kstream.stat_partition IS 'where each query is in each partition, and how far behind';
+
+CREATE VIEW kstream.stat_store WITH (security_barrier) AS
+SELECT q.relation::text AS name,
+	r.role,
+	r.store,
+	greatest(c.reltuples, 0)::bigint AS rows,
+	pg_total_relation_size(r.store) AS bytes
+FROM kstream_catalog.query q
+	JOIN pg_catalog.pg_class qc ON qc.oid = q.relation
+	CROSS JOIN LATERAL (VALUES ('result', q.relation), ('state', q.state), ('inputs', q.inputs))
+		AS r(role, store)
+	JOIN pg_catalog.pg_class c ON c.oid = r.store
+WHERE pg_has_role(qc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE')
+UNION ALL
+SELECT l.relation::text, 'log', l.log, greatest(c.reltuples, 0)::bigint,
+	pg_total_relation_size(l.log) + pg_total_relation_size(l.segments)
+FROM kstream_catalog.local_log l
+	JOIN pg_catalog.pg_class sc ON sc.oid = l.relation
+	JOIN pg_catalog.pg_class c ON c.oid = l.log
+WHERE pg_has_role(sc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW kstream.stat_store IS 'tables that hold results, states and local logs: rows as last estimated, and bytes';
+
+GRANT SELECT ON kstream.streams, kstream.queries, kstream.tables, kstream.dead_letters,
+	kstream.late_records, kstream.stat_query, kstream.stat_partition, kstream.stat_store TO PUBLIC;

@@ -1,0 +1,40 @@
+/*
+ * What a dump holds of the catalog, and what a restore of it does.
+ *
+ * Restored rows of kstream_catalog.query belong to no database until
+ * kstream.resume; the extension's own inserts do not fire these triggers.
+ */
+SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.object_id', '');
+SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.query', '');
+SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.position', '');
+SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.dead_letter_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.local_log', '');
+SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.log_batch', '');
+
+CREATE FUNCTION kstream_catalog.restore_query_row() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'ks_restore_query_row';
+COMMENT ON FUNCTION kstream_catalog.restore_query_row() IS 'marks a restored query as belonging to no database yet';
+REVOKE EXECUTE ON FUNCTION kstream_catalog.restore_query_row() FROM PUBLIC;
+
+CREATE FUNCTION kstream_catalog.restore_query() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'ks_restore_query';
+COMMENT ON FUNCTION kstream_catalog.restore_query() IS 'links restored queries with their hidden parts, says how to go on';
+REVOKE EXECUTE ON FUNCTION kstream_catalog.restore_query() FROM PUBLIC;
+
+CREATE FUNCTION kstream_catalog.restore_local_log() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'ks_restore_local_log';
+COMMENT ON FUNCTION kstream_catalog.restore_local_log() IS 'links restored logs with their streams';
+REVOKE EXECUTE ON FUNCTION kstream_catalog.restore_local_log() FROM PUBLIC;
+
+CREATE TRIGGER restore_row BEFORE INSERT ON kstream_catalog.query
+FOR EACH ROW EXECUTE FUNCTION kstream_catalog.restore_query_row();
+COMMENT ON TRIGGER restore_row ON kstream_catalog.query IS 'marks a restored query as belonging to no database yet';
+CREATE TRIGGER restore AFTER INSERT ON kstream_catalog.query
+REFERENCING NEW TABLE AS restored
+FOR EACH STATEMENT EXECUTE FUNCTION kstream_catalog.restore_query();
+COMMENT ON TRIGGER restore ON kstream_catalog.query IS 'links restored queries with their hidden parts, says how to go on';
+CREATE TRIGGER restore AFTER INSERT ON kstream_catalog.local_log
+REFERENCING NEW TABLE AS restored
+FOR EACH STATEMENT EXECUTE FUNCTION kstream_catalog.restore_local_log();
+COMMENT ON TRIGGER restore ON kstream_catalog.local_log IS 'links restored logs with their streams';

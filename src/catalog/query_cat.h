@@ -1,0 +1,78 @@
+/*
+ * query_cat.h
+ *		Rows of kstream_catalog.query as C structs.
+ *
+ * Functions read and write with the rights of the extension's owner, whoever
+ * calls; checking the caller's rights is the caller's work (ks_query_check_owner).
+ */
+#ifndef KS_QUERY_CAT_H
+#define KS_QUERY_CAT_H
+
+#include "postgres.h"
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+
+typedef enum KsQueryKind
+{
+	KS_QUERY_TABLE,				/* KTable read from a topic */
+	KS_QUERY_GLOBAL_TABLE,
+	KS_QUERY_APPEND,			/* row-wise query into an append-only table */
+	KS_QUERY_AGGREGATE			/* GROUP BY or a global aggregate */
+} KsQueryKind;
+
+typedef struct KsQueryRow
+{
+	int32		id;
+	Oid			relation;		/* the table the query keeps up to date */
+	KsQueryKind kind;
+	Oid			view;			/* stored SELECT, or InvalidOid for a KTable */
+	Oid			source;			/* hidden stream of a KTable, or InvalidOid */
+	Oid			state;			/* state table, or InvalidOid: the relation is the state */
+	Oid			inputs;			/* table of kept inputs, or InvalidOid */
+	List	   *key_columns;	/* char *: key columns of the relation; NIL: none */
+	char	   *version_column;
+	char	   *start;			/* 'earliest', 'latest' or a timestamp */
+	bool		stop_on_error;
+	int			batch_rows;		/* 0: kstream.batch_rows */
+	int			batch_interval_ms;	/* -1: kstream.batch_interval */
+	List	   *settings;		/* char *: "name=value", pinned at creation */
+	bool		paused;
+	char	   *instance;		/* ks_instance_id() of the database it runs in */
+	int32		generation;		/* raised by reset, resume and every change */
+	char	   *last_sqlstate;
+	char	   *last_error;
+} KsQueryRow;
+
+/* All in the current memory context.  load returns NULL if there is no such query. */
+extern KsQueryRow *ks_query_load(int32 id);
+extern KsQueryRow *ks_query_load_by_relation(Oid relation);
+extern List *ks_query_ids(void);	/* int list, ascending */
+
+extern int32 ks_object_id_next(void);
+extern void ks_query_insert(const KsQueryRow *row);
+extern void ks_query_delete(int32 id);	/* with positions and dead letters */
+extern void ks_query_set_paused(int32 id, bool paused);	/* also takes the instance over, clears the error */
+extern void ks_query_set_error(int32 id, int sqlstate, const char *message);
+extern void ks_query_clear_error(int32 id);
+
+/* Raises insufficient_privilege unless the caller owns the query's relation. */
+extern void ks_query_check_owner(const KsQueryRow *row);
+
+/* "system identifier/database oid": a restored or copied database has another. */
+extern const char *ks_instance_id(void);
+
+extern const char *ks_query_kind_name(KsQueryKind kind);
+
+/*
+ * Lock that whoever runs batches of the query holds (worker: session level,
+ * step and reset: to the end of the transaction).  Not in the space of SQL's
+ * advisory locks.
+ */
+extern bool ks_query_lock(int32 id, bool session, bool wait);
+extern void ks_query_unlock(int32 id);
+
+/* Runs SQL of our own as the extension's owner with search_path = pg_catalog; SPI must be connected. */
+extern int	ks_spi_execute(const char *sql, bool read_only, int nargs, Oid *argtypes,
+						   Datum *values, const char *nulls);
+
+#endif							/* KS_QUERY_CAT_H */

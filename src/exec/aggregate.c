@@ -1,0 +1,466 @@
+/*
+ * aggregate.c
+ *		The operator of GROUP BY queries: states per group, kept between batches.
+ *
+ * While the row statement runs, each row finds its group; a group met for the
+ * first time in the batch is loaded from the state table, and its aggregates go
+ * on from their saved states.  Applying writes every touched group's state once
+ * and brings the result table up to date (aggregate_result.c).
+ *
+ * Where the visible values are the states (count, sum, min ...), the result
+ * table is the state table and there is only one write.
+ *
+ * Aggregates whose state cannot be saved keep their inputs: the state row holds
+ * the number of the group, the inputs table its rows in order of arrival, and
+ * the group is computed anew from them.
+ *
+ * One writer per group: whoever runs batches holds the query's lock.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "base/compat.h"
+#include "exec/aggregate_int.h"
+
+/*
+ * Longest group key in bytes.  A btree takes up to a third of a page (2,704
+ * bytes) for all columns of an entry; keys stay below it uncompressed, so that
+ * whether a key is accepted does not depend on how well it compresses.
+ */
+#define MAX_KEY_BYTES 2600
+
+/* Columns of the state table after the keys, with kept inputs. */
+#define STATE_GID 1
+#define STATE_NINPUTS 2
+
+/* See aggregate_int.h. */
+void
+ks_aggregate_group_context(void *arg)
+{
+	AggregateOperator *op = ((void **) arg)[0];
+	AggGroup   *group = ((void **) arg)[1];
+	StringInfoData buf;
+
+	if (group == NULL || op->plan->nkeys == 0)
+		return;
+	initStringInfo(&buf);
+	for (int i = 0; i < op->plan->nkeys; i++)
+	{
+		Oid			output;
+		bool		varlena;
+		char	   *text = "null";
+
+		if (!group->group.nulls[i])
+		{
+			getTypeOutputInfo(op->plan->key_types[i], &output, &varlena);
+			text = OidOutputFunctionCall(output, group->group.keys[i]);
+		}
+		if (strlen(text) > 100)
+			text = psprintf("%.*s...", pg_mbcliplen(text, strlen(text), 100), text);
+		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", text);
+	}
+	errcontext("group (%s) of continuous query \"%s\"", buf.data, get_rel_name(op->query->relation));
+}
+
+/* Names the state's and the result's key columns have now. */
+static void
+name_keys(AggregateOperator *op, KsAnalysis *analysis)
+{
+	ListCell   *lc;
+	int			i = 0;
+
+	op->result_keys = op->state_keys = NIL;
+	foreach(lc, analysis->group_exprs)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		op->result_keys = lappend(op->result_keys, get_attname(op->query->relation, tle->resno, false));
+		op->state_keys = lappend(op->state_keys, psprintf("k%d", ++i));
+	}
+	if (op->state_is_visible)
+		op->state_keys = op->result_keys;
+}
+
+/* Starts an attempt: opens the state for reading. */
+static void
+aggregate_begin(KsOperator *base, MemoryContext cxt)
+{
+	AggregateOperator *op = (AggregateOperator *) base;
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	static KsKeySpec no_keys = {0, NULL};
+
+	op->cxt = cxt;
+	ks_agg_batch_reset(op->runner);
+	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
+								op->state_keys, op->state_hints);
+	op->groups = ks_group_table_create(op->writer->keys != NULL ? op->writer->keys : &no_keys,
+									   sizeof(AggGroup));
+	op->ninputs = 0;
+	op->maxinputs = 256;
+	if (op->plan->keep_inputs)
+	{
+		Relation	rel = table_open(op->query->inputs, AccessShareLock);
+
+		op->inputs = palloc(sizeof(AggInput) * op->maxinputs);
+		op->inputs_desc = CreateTupleDescCopy(RelationGetDescr(rel));
+		table_close(rel, NoLock);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* Attribute number in the state of aggregate i. */
+static AttrNumber
+state_attnum(AggregateOperator *op, int agg)
+{
+	if (!op->state_is_visible)
+		return op->plan->nkeys + agg + 1;
+	for (int i = 0; i < op->plan->nout; i++)
+	{
+		if (!op->plan->outputs[i].is_key && op->plan->outputs[i].index == agg)
+			return i + 1;
+	}
+	elog(ERROR, "aggregate %d is not a result column", agg);
+	return 0;
+}
+
+/* Does the flag column (a character per aggregate) say that there is a value? */
+static bool
+flag_is_set(AggregateOperator *op, TupleTableSlot *slot, int agg)
+{
+	bool		isnull;
+	Datum		flags;
+
+	if (!op->has_flags)
+		return true;
+	flags = slot_getattr(slot, op->plan->nkeys + op->plan->naggs + 1, &isnull);
+	return isnull || TextDatumGetCString(flags)[agg] == '1';
+}
+
+/* Loads the group's state, or starts it. */
+static void
+load_group(AggregateOperator *op, AggGroup *group)
+{
+	KsTableWriter *writer = op->writer;
+
+	group->exists = ks_writer_find(writer, group->group.hash, group->group.keys, group->group.nulls);
+	group->changed = !group->exists;
+	if (group->exists)
+		group->tid = writer->old_slot->tts_tid;
+	if (op->plan->keep_inputs)
+	{
+		bool		isnull;
+
+		if (group->exists)
+		{
+			group->gid = DatumGetInt64(slot_getattr(writer->old_slot, op->plan->nkeys + STATE_GID, &isnull));
+			group->ninputs = DatumGetInt64(slot_getattr(writer->old_slot, op->plan->nkeys + STATE_NINPUTS, &isnull));
+		}
+		return;
+	}
+	group->values = palloc0(sizeof(KsAggValue) * Max(op->plan->naggs, 1));
+	for (int i = 0; i < op->plan->naggs; i++)
+	{
+		if (group->exists)
+		{
+			bool		isnull;
+			Datum		saved = slot_getattr(writer->old_slot, state_attnum(op, i), &isnull);
+
+			ks_agg_restore(op->aggs[i], &group->values[i], saved, isnull,
+						   flag_is_set(op, writer->old_slot, i));
+		}
+		else
+			ks_agg_init(op->aggs[i], &group->values[i]);
+	}
+}
+
+/* Keeps the aggregate arguments of a row. */
+static void
+keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
+{
+	int			ninputs = op->plan->ninputs;
+	Datum	   *values = palloc0(sizeof(Datum) * (ninputs + 2));
+	bool	   *nulls = palloc0(sizeof(bool) * (ninputs + 2));
+	AggInput   *input;
+
+	for (int i = 0; i < ninputs; i++)
+	{
+		values[i + 2] = slot->tts_values[op->plan->nkeys + i];
+		nulls[i + 2] = slot->tts_isnull[op->plan->nkeys + i];
+	}
+	if (op->ninputs == op->maxinputs)
+	{
+		op->maxinputs *= 2;
+		op->inputs = repalloc_huge(op->inputs, sizeof(AggInput) * op->maxinputs);
+	}
+	/* Its number; the group's is put in when it is known. */
+	values[0] = Int64GetDatum(0);
+	values[1] = Int64GetDatum(++group->ninputs);
+	input = &op->inputs[op->ninputs++];
+	input->group = group;
+	input->row = heap_form_tuple(op->inputs_desc, values, nulls);
+	group->changed = true;
+	pfree(values);
+	pfree(nulls);
+}
+
+/* Advances every aggregate of the group by the row. */
+static void
+advance_group(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
+{
+	NullableDatum args[FUNC_MAX_ARGS];
+
+	for (int i = 0; i < op->plan->naggs; i++)
+	{
+		const KsPlanAgg *agg = &op->plan->aggs[i];
+
+		if (agg->filtercol >= 0 &&
+			(slot->tts_isnull[agg->filtercol] || !DatumGetBool(slot->tts_values[agg->filtercol])))
+			continue;
+		for (int j = 0; j < agg->nargs; j++)
+		{
+			args[j].value = slot->tts_values[agg->argcols[j]];
+			args[j].isnull = slot->tts_isnull[agg->argcols[j]];
+		}
+		ks_agg_advance(op->aggs[i], &group->values[i], args);
+		group->changed = true;
+	}
+}
+
+/* Takes one row of the row statement. */
+static void
+aggregate_add(KsOperator *base, TupleTableSlot *slot)
+{
+	AggregateOperator *op = (AggregateOperator *) base;
+	MemoryContext old = MemoryContextSwitchTo(op->cxt);
+	AggGroup   *group;
+	bool		isnew;
+
+	slot_getallattrs(slot);
+	if (base->check != NULL)
+		base->check(base, slot);
+	group = (AggGroup *) ks_group_table_get(op->groups, slot->tts_values, slot->tts_isnull, &isnew);
+	if (isnew)
+		load_group(op, group);
+	if (op->plan->keep_inputs)
+		keep_input(op, group, slot);
+	else
+		advance_group(op, group, slot);
+	MemoryContextSwitchTo(old);
+}
+
+/* A group key too long for the index makes a bad record. */
+static void
+aggregate_check(KsOperator *base, TupleTableSlot *slot)
+{
+	AggregateOperator *op = (AggregateOperator *) base;
+	Size		size = 0;
+
+	slot_getallattrs(slot);
+	for (int i = 0; i < op->plan->nkeys; i++)
+	{
+		if (!slot->tts_isnull[i] && TupleDescAttr(slot->tts_tupleDescriptor, i)->attlen == -1)
+			size += toast_raw_datum_size(slot->tts_values[i]);
+	}
+	if (size > MAX_KEY_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("group key of %zu bytes exceeds the limit of %d bytes", size, MAX_KEY_BYTES),
+				 errhint("Group by a hash of the value, for example md5().")));
+}
+
+/* Ends the first phase: the state was only read so far. */
+static void
+aggregate_finish(KsOperator *base)
+{
+	AggregateOperator *op = (AggregateOperator *) base;
+
+	/* A global aggregate has its one group from the beginning. */
+	if (op->plan->nkeys == 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(op->cxt);
+		bool		isnew;
+		AggGroup   *group = (AggGroup *) ks_group_table_get(op->groups, NULL, NULL, &isnew);
+
+		if (isnew)
+			load_group(op, group);
+		MemoryContextSwitchTo(old);
+	}
+	ks_writer_close(op->writer);
+	op->writer = NULL;
+}
+
+/* Fills the writer's slot with the state of a group. */
+static void
+fill_state_slot(AggregateOperator *op, AggGroup *group)
+{
+	TupleTableSlot *slot = op->writer->slot;
+	char	   *flags = op->has_flags ? palloc0(op->plan->naggs + 1) : NULL;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+	for (int i = 0; i < op->plan->nkeys; i++)
+	{
+		AttrNumber	attnum = op->writer->keys->columns[i].attnum;
+
+		slot->tts_values[attnum - 1] = group->group.keys[i];
+		slot->tts_isnull[attnum - 1] = group->group.nulls[i];
+	}
+	if (op->plan->keep_inputs)
+	{
+		slot->tts_values[op->plan->nkeys + STATE_GID - 1] = Int64GetDatum(group->gid);
+		slot->tts_isnull[op->plan->nkeys + STATE_GID - 1] = false;
+		slot->tts_values[op->plan->nkeys + STATE_NINPUTS - 1] = Int64GetDatum(group->ninputs);
+		slot->tts_isnull[op->plan->nkeys + STATE_NINPUTS - 1] = false;
+	}
+	else
+	{
+		for (int i = 0; i < op->plan->naggs; i++)
+		{
+			AttrNumber	attnum = state_attnum(op, i);
+			bool		has_value;
+
+			slot->tts_values[attnum - 1] = ks_agg_save(op->aggs[i], &group->values[i],
+													   &slot->tts_isnull[attnum - 1], &has_value);
+			if (flags != NULL)
+				flags[i] = has_value ? '1' : '0';
+		}
+		if (flags != NULL)
+		{
+			slot->tts_values[op->plan->nkeys + op->plan->naggs] = CStringGetTextDatum(flags);
+			slot->tts_isnull[op->plan->nkeys + op->plan->naggs] = false;
+		}
+	}
+	/* A column repeated in the select list is repeated in the table. */
+	if (op->state_is_visible)
+	{
+		for (int i = 0; i < op->plan->nout; i++)
+		{
+			KsPlanOutput *out = &op->plan->outputs[i];
+			AttrNumber	from = out->is_key ? op->writer->keys->columns[out->index].attnum :
+				state_attnum(op, out->index);
+
+			slot->tts_values[i] = slot->tts_values[from - 1];
+			slot->tts_isnull[i] = slot->tts_isnull[from - 1];
+		}
+	}
+	ExecStoreVirtualTuple(slot);
+}
+
+/* Writes the states of all changed groups; returns how many. */
+static int64
+write_states(AggregateOperator *op)
+{
+	int			n = ks_group_table_count(op->groups);
+	int64		changed = 0;
+	void	   *context[2] = {op, NULL};
+	ErrorContextCallback callback = {error_context_stack, ks_aggregate_group_context, context};
+
+	error_context_stack = &callback;
+	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
+								op->state_keys, op->state_hints);
+	for (int i = 0; i < n; i++)
+	{
+		AggGroup   *group = (AggGroup *) ks_group_table_nth(op->groups, i);
+
+		if (!group->changed)
+			continue;
+		context[1] = group;
+		if (op->plan->keep_inputs && !group->exists)
+			group->gid = nextval_internal(get_relname_relid("log_batch", get_namespace_oid("kstream_catalog", false)),
+										  false);
+		fill_state_slot(op, group);
+		if (group->exists)
+			ks_writer_update(op->writer, group->group.hash, &group->tid);
+		else
+			ks_writer_insert(op->writer, group->group.hash);
+		changed++;
+	}
+	ks_writer_close(op->writer);
+	op->writer = NULL;
+	error_context_stack = callback.previous;
+	return changed;
+}
+
+/* Appends the kept inputs, now that their groups have numbers. */
+static void
+write_inputs(AggregateOperator *op)
+{
+	KsTableWriter *writer;
+	HeapTuple  *tuples;
+
+	if (op->ninputs == 0)
+		return;
+	tuples = palloc(sizeof(HeapTuple) * op->ninputs);
+	for (int i = 0; i < op->ninputs; i++)
+	{
+		Datum		gid = Int64GetDatum(op->inputs[i].group->gid);
+		bool		isnull = false;
+		int			attnum = 1;
+
+		tuples[i] = heap_modify_tuple_by_cols(op->inputs[i].row, op->inputs_desc, 1, &attnum, &gid, &isnull);
+	}
+	writer = ks_writer_open(op->query->inputs, NIL, NULL);
+	ks_writer_append(writer, tuples, op->ninputs);
+	ks_writer_close(writer);
+}
+
+/* Writes what the batch changed. */
+static int64
+aggregate_apply(KsOperator *base)
+{
+	AggregateOperator *op = (AggregateOperator *) base;
+	MemoryContext old;
+	int64		changed;
+
+	if (ks_group_table_count(op->groups) == 0)
+		return 0;
+	old = MemoryContextSwitchTo(op->cxt);
+	changed = write_states(op);
+	if (op->plan->keep_inputs)
+		write_inputs(op);
+	if (!op->state_is_visible)
+		changed = ks_aggregate_write_result(op);
+	MemoryContextSwitchTo(old);
+	return changed;
+}
+
+/* See operator.h. */
+KsOperator *
+ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *analysis)
+{
+	AggregateOperator *op = palloc0(sizeof(AggregateOperator));
+
+	op->base.begin = aggregate_begin;
+	op->base.add = aggregate_add;
+	op->base.check = plan->nkeys > 0 ? aggregate_check : NULL;
+	op->base.finish = aggregate_finish;
+	op->base.apply = aggregate_apply;
+	op->query = query;
+	op->plan = plan;
+	op->state_is_visible = analysis->state_is_visible;
+	op->runner = ks_agg_runner_create();
+	op->state_hints = ks_table_hints_create();
+	op->result_hints = ks_table_hints_create();
+	name_keys(op, analysis);
+	if (!plan->keep_inputs)
+	{
+		op->aggs = palloc(sizeof(KsAgg *) * Max(plan->naggs, 1));
+		for (int i = 0; i < plan->naggs; i++)
+			op->aggs[i] = ks_agg_create(op->runner, plan->aggs[i].aggref);
+		op->has_flags = !op->state_is_visible &&
+			get_attnum(query->state, "_has") != InvalidAttrNumber;
+	}
+	return &op->base;
+}

@@ -1,0 +1,67 @@
+/*
+ * aggregate_int.h
+ *		Shared by aggregate.c (groups and states) and aggregate_result.c (result rows).
+ */
+#ifndef KS_AGGREGATE_INT_H
+#define KS_AGGREGATE_INT_H
+
+#include "exec/aggstate.h"
+#include "exec/group_table.h"
+#include "exec/operator.h"
+#include "executor/spi.h"
+#include "store/table_writer.h"
+
+/* A group the batch touches. */
+typedef struct AggGroup
+{
+	KsGroup		group;
+	bool		exists;			/* in the state table before this batch */
+	bool		changed;		/* something was aggregated, or the group is new */
+	ItemPointerData tid;		/* of its state row, if it exists */
+	int64		gid;			/* kept inputs: number of the group */
+	int64		ninputs;		/* kept inputs: rows so far */
+	KsAggValue *values;
+} AggGroup;
+
+/* A kept input row, until it is written. */
+typedef struct AggInput
+{
+	AggGroup   *group;
+	HeapTuple	row;			/* without group number and row number yet */
+} AggInput;
+
+typedef struct AggregateOperator
+{
+	KsOperator	base;
+	const KsQueryRow *query;
+	const KsPlan *plan;
+	bool		state_is_visible;
+	MemoryContext cxt;			/* of the attempt */
+	KsAggRunner *runner;
+	KsAgg	  **aggs;			/* [naggs]; NULL with kept inputs */
+	bool		has_flags;		/* the state table has a column _has */
+	List	   *state_keys;		/* char *: key columns of the state, now */
+	List	   *result_keys;	/* char *: key columns of the result, now */
+	KsTableHints *state_hints;
+	KsTableHints *result_hints;
+	KsTableWriter *writer;		/* on the state */
+	KsGroupTable *groups;
+	/* kept inputs */
+	AggInput   *inputs;
+	int			ninputs;
+	int			maxinputs;
+	TupleDesc	inputs_desc;
+	/* result rows */
+	SPIPlanPtr	final_plan;
+	SPIPlanPtr	recompute_plan;
+	TupleDesc	groups_desc;	/* of KS_GROUPS_RELATION */
+	MinimalTuple *rows;			/* result row of each group, NULL: HAVING is false */
+} AggregateOperator;
+
+/* Brings the result table up to date with the touched groups; returns rows changed. */
+extern int64 ks_aggregate_write_result(AggregateOperator *op);
+
+/* Error context naming the group that is being written. */
+extern void ks_aggregate_group_context(void *arg);
+
+#endif							/* KS_AGGREGATE_INT_H */

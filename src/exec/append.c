@@ -1,0 +1,141 @@
+/*
+ * append.c
+ *		The operator of row-wise queries: every row goes to the end of the table.
+ *
+ * Rows are collected while the row statement runs and written when it has
+ * succeeded, many at a time.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "exec/operator.h"
+#include "store/table_writer.h"
+
+typedef struct AppendOperator
+{
+	KsOperator	base;
+	Oid			relation;
+	MemoryContext cxt;			/* of the attempt */
+	TupleDesc	desc;			/* of the result table, while a batch is processed */
+	AttrNumber *attnums;		/* attribute of each column of the row statement */
+	int			ncolumns;
+	Datum	   *values;
+	bool	   *nulls;
+	HeapTuple  *tuples;
+	int			ntuples;
+	int			maxtuples;
+} AppendOperator;
+
+/* Starts with no rows; looks at the table's columns as they are now. */
+static void
+append_begin(KsOperator *base, MemoryContext cxt)
+{
+	AppendOperator *op = (AppendOperator *) base;
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	Relation	rel = table_open(op->relation, AccessShareLock);
+
+	op->cxt = cxt;
+	op->desc = CreateTupleDescCopy(RelationGetDescr(rel));
+	table_close(rel, NoLock);
+	op->attnums = NULL;
+	op->ntuples = 0;
+	op->maxtuples = 1024;
+	op->tuples = palloc(sizeof(HeapTuple) * op->maxtuples);
+	op->values = palloc0(sizeof(Datum) * op->desc->natts);
+	op->nulls = palloc(sizeof(bool) * op->desc->natts);
+	memset(op->nulls, true, sizeof(bool) * op->desc->natts);
+	MemoryContextSwitchTo(old);
+}
+
+/* Finds the table's attribute for each column of the statement, by name. */
+static void
+map_columns(AppendOperator *op, TupleDesc source)
+{
+	MemoryContext old = MemoryContextSwitchTo(op->cxt);
+
+	op->ncolumns = source->natts;
+	op->attnums = palloc(sizeof(AttrNumber) * source->natts);
+	for (int i = 0; i < source->natts; i++)
+	{
+		const char *name = NameStr(TupleDescAttr(source, i)->attname);
+
+		op->attnums[i] = InvalidAttrNumber;
+		for (int j = 0; j < op->desc->natts; j++)
+		{
+			Form_pg_attribute att = TupleDescAttr(op->desc, j);
+
+			if (!att->attisdropped && strcmp(NameStr(att->attname), name) == 0)
+				op->attnums[i] = att->attnum;
+		}
+		if (op->attnums[i] == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of the query is missing in relation \"%s\"",
+							name, get_rel_name(op->relation)),
+					 errhint("The columns of a result table must stay as the query makes them.")));
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* Keeps one row. */
+static void
+append_add(KsOperator *base, TupleTableSlot *slot)
+{
+	AppendOperator *op = (AppendOperator *) base;
+	MemoryContext old;
+
+	if (op->attnums == NULL)
+		map_columns(op, slot->tts_tupleDescriptor);
+	slot_getallattrs(slot);
+	for (int i = 0; i < op->ncolumns; i++)
+	{
+		op->values[op->attnums[i] - 1] = slot->tts_values[i];
+		op->nulls[op->attnums[i] - 1] = slot->tts_isnull[i];
+	}
+	old = MemoryContextSwitchTo(op->cxt);
+	if (op->ntuples == op->maxtuples)
+	{
+		op->maxtuples *= 2;
+		op->tuples = repalloc_huge(op->tuples, sizeof(HeapTuple) * op->maxtuples);
+	}
+	op->tuples[op->ntuples++] = heap_form_tuple(op->desc, op->values, op->nulls);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+append_finish(KsOperator *base)
+{
+}
+
+/* Writes the rows. */
+static int64
+append_apply(KsOperator *base)
+{
+	AppendOperator *op = (AppendOperator *) base;
+	KsTableWriter *writer;
+
+	if (op->ntuples == 0)
+		return 0;
+	writer = ks_writer_open(op->relation, NIL, NULL);
+	ks_writer_append(writer, op->tuples, op->ntuples);
+	ks_writer_close(writer);
+	return op->ntuples;
+}
+
+/* See operator.h. */
+KsOperator *
+ks_append_create(const KsQueryRow *query, const KsPlan *plan)
+{
+	AppendOperator *op = palloc0(sizeof(AppendOperator));
+
+	op->base.begin = append_begin;
+	op->base.add = append_add;
+	op->base.finish = append_finish;
+	op->base.apply = append_apply;
+	op->relation = query->relation;
+	return &op->base;
+}

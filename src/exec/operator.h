@@ -1,0 +1,40 @@
+/*
+ * operator.h
+ *		What becomes of the rows of a query's row statement.
+ *
+ * A batch is processed in two phases.  First the row statement runs, inside a
+ * subtransaction that writes nothing: the operator sees every row (add).  If a
+ * record turns out to be bad, the attempt is thrown away and the phase starts
+ * over without it.  Then the operator writes (apply).
+ */
+#ifndef KS_OPERATOR_H
+#define KS_OPERATOR_H
+
+#include "postgres.h"
+#include "catalog/query_cat.h"
+#include "executor/tuptable.h"
+#include "plan/compile.h"
+
+typedef struct KsOperator KsOperator;
+
+struct KsOperator
+{
+	/* Starts an attempt; memory of the attempt is in cxt, reset by the caller. */
+	void		(*begin) (KsOperator *op, MemoryContext cxt);
+	/* Takes one row; errors other than those of check are not the row's. */
+	void		(*add) (KsOperator *op, TupleTableSlot *slot);
+	/* Raises an error if the row itself is to blame (a key too long for an index). */
+	void		(*check) (KsOperator *op, TupleTableSlot *slot);
+	/* Ends the first phase, before its subtransaction does. */
+	void		(*finish) (KsOperator *op);
+	/* Writes; returns the number of result rows written or deleted. */
+	int64		(*apply) (KsOperator *op);
+};
+
+/* All in the current memory context, in a transaction, under the query's settings. */
+extern KsOperator *ks_append_create(const KsQueryRow *query, const KsPlan *plan);
+extern KsOperator *ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan,
+									   KsAnalysis *analysis);
+extern KsOperator *ks_upsert_create(const KsQueryRow *query);
+
+#endif							/* KS_OPERATOR_H */

@@ -1,0 +1,527 @@
+/*
+ * query_exec.c
+ *		Running the row statement of a query over a batch, and finding the
+ *		records that make it fail.
+ *
+ * The row statement is a cached SPI plan; scanning a stream shows the rows of
+ * the batch.  Errors in decoding never become errors here: the scan leaves such
+ * a row out and reports it.  An error of an expression is different: it ends the
+ * statement.  Then the row that the scan returned last is suspected; if the
+ * statement fails on that record alone it is bad, and the batch is run again
+ * without it.  If it does not, every record is tried alone.  An error that no
+ * single record reproduces is the query's own and is raised.
+ *
+ * A plan is kept per class of batch size, because the right join method for a
+ * few rows is wrong for thousands; plans are made anew when the tables looked up
+ * have grown much, since a plan without parameters is never reconsidered.
+ *
+ * Runs in: worker or a backend that steps; inside a transaction.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "tcop/dest.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/guc.h"
+#include "exec/operator.h"
+#include "exec/query_exec.h"
+#include "plan/compile.h"
+
+/* Batches up to SMALL_BATCH rows run the plan made for a few rows. */
+#define SMALL_BATCH 300
+#define SMALL_BATCH_PLANNED 20
+#define LARGE_BATCH_PLANNED 10000
+
+/* Errors found by retrying the batch before each record is tried alone. */
+#define MAX_RETRIES 3
+
+/* Grown tables are looked for at most this often. */
+#define GROWTH_CHECK_MS 1000
+
+typedef enum PlanClass
+{
+	PLAN_SMALL,
+	PLAN_LARGE,
+	PLAN_CLASSES
+} PlanClass;
+
+struct KsQueryExec
+{
+	MemoryContext cxt;
+	MemoryContext attempt_cxt;	/* reset for every attempt */
+	const KsQueryRow *query;
+	char	   *row_sql;
+	List	   *lookups;
+	KsOperator *op;
+	SPIPlanPtr	plans[PLAN_CLASSES];
+	double		lookup_blocks;	/* size of the tables looked up when the plans were made */
+	TimestampTz growth_checked;
+};
+
+/* Receives the rows of the row statement. */
+typedef struct RowReceiver
+{
+	DestReceiver pub;
+	KsOperator *op;
+	bool		check_only;		/* look for a bad record, do not process */
+} RowReceiver;
+
+/* State of one ks_exec_run. */
+typedef struct ExecRun
+{
+	KsQueryExec *exec;
+	List	   *batches;
+	KsExecResult *result;
+	MemoryContext cxt;			/* caller's: for the result */
+	int			nrows;
+} ExecRun;
+
+/* DestReceiver callbacks. */
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	RowReceiver *receiver = (RowReceiver *) self;
+
+	if (receiver->check_only)
+	{
+		if (receiver->op->check != NULL)
+			receiver->op->check(receiver->op, slot);
+	}
+	else
+		receiver->op->add(receiver->op, slot);
+	return true;
+}
+
+static void
+receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+}
+
+static void
+receiver_noop(DestReceiver *self)
+{
+}
+
+/* Blocks of all tables the query looks up. */
+static double
+count_lookup_blocks(KsQueryExec *exec)
+{
+	double		blocks = 0;
+	ListCell   *lc;
+
+	foreach(lc, exec->lookups)
+	{
+		Relation	rel = try_table_open(lfirst_oid(lc), AccessShareLock);
+
+		if (rel == NULL)
+			continue;
+		if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
+			blocks += RelationGetNumberOfBlocks(rel);
+		table_close(rel, AccessShareLock);
+	}
+	return blocks;
+}
+
+/* Frees the plans, so that they are made anew. */
+static void
+drop_plans(KsQueryExec *exec)
+{
+	for (int i = 0; i < PLAN_CLASSES; i++)
+	{
+		if (exec->plans[i] != NULL)
+			SPI_freeplan(exec->plans[i]);
+		exec->plans[i] = NULL;
+	}
+}
+
+/* Drops plans made for much smaller tables. */
+static void
+check_growth(KsQueryExec *exec)
+{
+	TimestampTz now;
+	double		blocks;
+
+	if (exec->lookups == NIL)
+		return;
+	now = GetCurrentTimestamp();
+	if (!TimestampDifferenceExceeds(exec->growth_checked, now, GROWTH_CHECK_MS))
+		return;
+	exec->growth_checked = now;
+	blocks = count_lookup_blocks(exec);
+	if (blocks > 2 * exec->lookup_blocks + 8 || blocks * 2 + 8 < exec->lookup_blocks)
+	{
+		drop_plans(exec);
+		exec->lookup_blocks = blocks;
+	}
+}
+
+/* The plan for a batch of this size. */
+static SPIPlanPtr
+get_plan(KsQueryExec *exec, int nrows)
+{
+	PlanClass	class = nrows <= SMALL_BATCH ? PLAN_SMALL : PLAN_LARGE;
+
+	/* Also in force when a cached plan is made anew after an invalidation. */
+	ks_batch_planned_rows = class == PLAN_SMALL ? SMALL_BATCH_PLANNED : LARGE_BATCH_PLANNED;
+	if (exec->plans[class] == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare_cursor(exec->row_sql, 0, NULL, CURSOR_OPT_GENERIC_PLAN);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare the statement of a continuous query: %s",
+				 SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		exec->plans[class] = plan;
+	}
+	return exec->plans[class];
+}
+
+/* See query_exec.h. */
+KsQueryExec *
+ks_exec_open(const KsQueryRow *query)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream query", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	KsQueryExec *exec = palloc0(sizeof(KsQueryExec));
+	KsOwnerScope scope;
+
+	exec->cxt = cxt;
+	exec->attempt_cxt = AllocSetContextCreate(cxt, "kstream batch attempt", ALLOCSET_DEFAULT_SIZES);
+	exec->query = query;
+	ks_owner_enter(query, &scope);
+	if (OidIsValid(query->source))
+	{
+		exec->row_sql = ks_compile_source(query->source, query->relation);
+		exec->op = ks_upsert_create(query);
+	}
+	else
+	{
+		KsAnalysis *analysis = ks_analyze_view(query->view);
+		KsPlan	   *plan = ks_compile(analysis, query->inputs);
+
+		exec->row_sql = plan->row_sql;
+		exec->lookups = analysis->lookups;
+		exec->op = plan->kind == KS_QUERY_APPEND ?
+			ks_append_create(query, plan) : ks_aggregate_create(query, plan, analysis);
+	}
+	exec->lookup_blocks = count_lookup_blocks(exec);
+	ks_owner_leave(&scope);
+	MemoryContextSwitchTo(old);
+	return exec;
+}
+
+/* See query_exec.h. */
+void
+ks_exec_close(KsQueryExec *exec)
+{
+	drop_plans(exec);
+	MemoryContextDelete(exec->cxt);
+}
+
+/* See query_exec.h. */
+List *
+ks_exec_lookups(const KsQueryExec *exec)
+{
+	return exec->lookups;
+}
+
+/* See query_exec.h. */
+void
+ks_exec_start(KsQueryExec *exec)
+{
+	KsOwnerScope scope;
+
+	SPI_connect();
+	ks_owner_enter(exec->query, &scope);
+	exec->op->begin(exec->op, exec->attempt_cxt);
+	exec->op->finish(exec->op);
+	(void) exec->op->apply(exec->op);
+	ks_owner_leave(&scope);
+	SPI_finish();
+	MemoryContextReset(exec->attempt_cxt);
+}
+
+/* Is the error one that a record can be guilty of? */
+static bool
+may_be_a_records_fault(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_INTERNAL_ERROR:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:	/* 55: locks too */
+		case ERRCODE_CONNECTION_EXCEPTION:
+		case ERRCODE_INVALID_TRANSACTION_STATE:
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+		case ERRCODE_FEATURE_NOT_SUPPORTED:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/* Remembers the row as bad and hides it from the query. */
+static void
+mark_bad(ExecRun *run, KsBatch *batch, int row, int sqlstate, const char *message)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->cxt);
+	KsBadRow   *bad = palloc(sizeof(KsBadRow));
+
+	bad->batch = batch;
+	bad->row = row;
+	bad->sqlstate = sqlstate;
+	bad->message = pstrdup(message);
+	run->result->bad = lappend(run->result->bad, bad);
+	MemoryContextSwitchTo(old);
+	batch->skip[row] = true;
+}
+
+/* The scan met a row that cannot be decoded. */
+static void
+bad_row_handler(KsBatch *batch, int row, const KsRecordError *error, void *arg)
+{
+	mark_bad((ExecRun *) arg, batch, row, error->sqlstate, error->message);
+}
+
+/* Runs the row statement once over what the batches show now. */
+static void
+execute_rows(ExecRun *run, int nrows, bool check_only)
+{
+	KsQueryExec *exec = run->exec;
+	RowReceiver receiver = {{receive_row, receiver_startup, receiver_noop, receiver_noop, DestNone},
+	exec->op, check_only};
+	SPIExecuteOptions options = {0};
+	int			rc;
+
+	options.dest = &receiver.pub;
+	options.read_only = false;
+	rc = SPI_execute_plan_extended(get_plan(exec, nrows), &options);
+	if (rc < 0)
+		elog(ERROR, "could not run the statement of a continuous query: %s", SPI_result_code_string(rc));
+}
+
+/*
+ * try_rows
+ *		Runs the row statement in a subtransaction.  Returns NULL, or the error if
+ *		it is one that a record can be guilty of; others are raised.
+ */
+static ErrorData *
+try_rows(ExecRun *run, int nrows, bool check_only)
+{
+	KsQueryExec *exec = run->exec;
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile edata = NULL;
+
+	MemoryContextReset(exec->attempt_cxt);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(old);
+	PG_TRY();
+	{
+		if (!check_only)
+			exec->op->begin(exec->op, exec->attempt_cxt);
+		execute_rows(run, nrows, check_only);
+		if (!check_only)
+			exec->op->finish(exec->op);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old);
+		edata = CopyErrorData();
+		if (!may_be_a_records_fault(edata->sqlerrcode))
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old);
+		CurrentResourceOwner = owner;
+	}
+	PG_END_TRY();
+	return edata;
+}
+
+/* Shows all batches in full, or none but one row of one of them. */
+static void
+show_rows(ExecRun *run, KsBatch *only, int row)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		if (only == NULL)
+		{
+			batch->first = 0;
+			batch->last = batch->nrows;
+		}
+		else
+		{
+			batch->first = batch == only ? row : 0;
+			batch->last = batch == only ? row + 1 : 0;
+		}
+	}
+}
+
+/* Tries one record alone; marks it if it is bad. */
+static bool
+record_is_bad(ExecRun *run, KsBatch *batch, int row)
+{
+	ErrorData  *edata;
+
+	if (batch->skip[row])
+		return true;
+	show_rows(run, batch, row);
+	edata = try_rows(run, 1, true);
+	show_rows(run, NULL, 0);
+	if (edata == NULL)
+		return batch->skip[row];
+	mark_bad(run, batch, row, edata->sqlerrcode, edata->message);
+	FreeErrorData(edata);
+	return true;
+}
+
+/* Tries every record alone; returns true if one was found bad. */
+static bool
+try_each_record(ExecRun *run)
+{
+	ListCell   *lc;
+	bool		found = false;
+
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		for (int row = 0; row < batch->nrows; row++)
+		{
+			if (!batch->skip[row] && record_is_bad(run, batch, row))
+				found = true;
+			CHECK_FOR_INTERRUPTS();
+		}
+	}
+	return found;
+}
+
+/*
+ * run_first_phase
+ *		Runs the row statement until it ends without an error, leaving bad
+ *		records out.
+ */
+static void
+run_first_phase(ExecRun *run)
+{
+	int			retries = 0;
+
+	for (;;)
+	{
+		ErrorData  *edata;
+		KsBatch    *suspect;
+		int			row;
+
+		ks_current_batch = NULL;
+		edata = try_rows(run, run->nrows, false);
+		if (edata == NULL)
+			return;
+		suspect = ks_current_batch;
+		row = ks_current_row;
+		CHECK_FOR_INTERRUPTS();
+		if (retries++ < MAX_RETRIES && suspect != NULL && row >= 0 && !suspect->skip[row] &&
+			record_is_bad(run, suspect, row))
+			continue;
+		if (!try_each_record(run))
+			ThrowErrorData(edata);
+	}
+}
+
+/*
+ * hold_back
+ *		on_error = 'stop': hides everything from the first bad record of a
+ *		partition on, so that only what is before it is applied.
+ */
+static void
+hold_back(ExecRun *run)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->result->bad)
+	{
+		KsBadRow   *bad = lfirst(lc);
+		KsRecord   *first = &bad->batch->rows[bad->row].rec;
+
+		for (int row = 0; row < bad->batch->nrows; row++)
+		{
+			KsRecord   *rec = &bad->batch->rows[row].rec;
+
+			if (rec->partition == first->partition && rec->offset >= first->offset)
+				bad->batch->skip[row] = true;
+		}
+	}
+}
+
+/* Prepares the batches to be scanned by this query. */
+static void
+show_batches(ExecRun *run)
+{
+	ListCell   *lc;
+
+	ks_batch_set_bad_handler(bad_row_handler, run);
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		batch->skip = MemoryContextAllocZero(batch->cxt, sizeof(bool) * Max(batch->nrows, 1));
+		ks_batch_show(batch);
+		run->nrows += batch->nrows;
+	}
+	show_rows(run, NULL, 0);
+}
+
+/* See query_exec.h. */
+void
+ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
+{
+	ExecRun		run = {exec, batches, result, CurrentMemoryContext, 0};
+	KsOwnerScope scope;
+
+	memset(result, 0, sizeof(*result));
+	SPI_connect();
+	ks_owner_enter(exec->query, &scope);
+	PG_TRY();
+	{
+		show_batches(&run);
+		check_growth(exec);
+		run_first_phase(&run);
+		if (exec->query->stop_on_error && result->bad != NIL)
+		{
+			hold_back(&run);
+			run_first_phase(&run);
+		}
+		/* The rest looks at tables only; streams read there are not this batch's. */
+		ks_batch_hide_all();
+		result->rows_out = exec->op->apply(exec->op);
+	}
+	PG_FINALLY();
+	{
+		ks_batch_hide_all();
+		ks_batch_planned_rows = 0;
+	}
+	PG_END_TRY();
+	ks_owner_leave(&scope);
+	SPI_finish();
+	MemoryContextReset(exec->attempt_cxt);
+}

@@ -1,0 +1,59 @@
+/*
+ * query_exec.h
+ *		A continuous query ready to process batches.
+ */
+#ifndef KS_QUERY_EXEC_H
+#define KS_QUERY_EXEC_H
+
+#include "catalog/query_cat.h"
+#include "stream/batch.h"
+
+typedef struct KsQueryExec KsQueryExec;
+
+/* A record the query could not process. */
+typedef struct KsBadRow
+{
+	KsBatch    *batch;
+	int			row;
+	int			sqlstate;
+	char	   *message;
+} KsBadRow;
+
+typedef struct KsExecResult
+{
+	int64		rows_out;
+	List	   *bad;			/* KsBadRow * */
+} KsExecResult;
+
+/* Compiles and prepares the query; in a transaction, in the current context. */
+extern KsQueryExec *ks_exec_open(const KsQueryRow *query);
+extern void ks_exec_close(KsQueryExec *exec);
+
+/*
+ * Processes the rows of the batches (their window first..last) in the current
+ * transaction, as the owner of the result.  Bad records are left out and
+ * returned; any other error is raised.  Result memory is in the current context.
+ */
+extern void ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result);
+
+/* Writes what the result holds before any record: the row of a global aggregate. */
+extern void ks_exec_start(KsQueryExec *exec);
+
+/* Relations other than streams that the query reads (oid list). */
+extern List *ks_exec_lookups(const KsQueryExec *exec);
+
+/*
+ * Runs as the owner of the query's relation under the settings pinned with it,
+ * until ks_owner_leave.  After an error the transaction's abort restores both.
+ */
+typedef struct KsOwnerScope
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} KsOwnerScope;
+
+extern void ks_owner_enter(const KsQueryRow *query, KsOwnerScope *scope);
+extern void ks_owner_leave(const KsOwnerScope *scope);
+
+#endif							/* KS_QUERY_EXEC_H */

@@ -1,0 +1,293 @@
+/*
+ * state_ddl.c
+ *		The tables and indexes beside a result table.
+ *
+ * A grouped result gets a unique index over its key columns (NULLS NOT
+ * DISTINCT, since NULL is a group) or the PRIMARY KEY the user asked for.  Where
+ * the result cannot be the state, a state table kstream_state.s_<id> holds
+ * k1.. (keys), s1.. (saved states) and, where a user-defined aggregate needs it,
+ * _has; with kept inputs it holds the number of the group and of its inputs, and
+ * kstream_state.i_<id> holds (_gid, _n, c1..).
+ *
+ * Key columns of the state keep the collation of the query; its index compares
+ * bytes where the collation is deterministic, which is the same equality and
+ * much cheaper.
+ *
+ * Every table gets a replica identity: under a publication FOR ALL TABLES an
+ * update of a table without one fails.
+ *
+ * Runs in: any backend, inside a transaction with SPI.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/tablecmds.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/pg_locale.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "exec/aggstate.h"
+#include "exec/query_exec.h"
+#include "plan/analyze.h"
+#include "plan/compile.h"
+#include "store/guard.h"
+
+/* Runs a utility statement of ours as the extension's owner. */
+static void
+run_ddl(const char *sql)
+{
+	(void) ks_spi_execute(sql, false, 0, NULL, NULL, NULL);
+}
+
+/* Qualified, quoted name of a relation. */
+static char *
+qualified_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+}
+
+/* The user's primary_key must be the group columns, in any order. */
+static void
+check_primary_key(KsAnalysis *analysis, List *primary_key)
+{
+	ListCell   *lc;
+
+	foreach(lc, primary_key)
+	{
+		ListCell   *lk;
+		bool		found = false;
+
+		foreach(lk, analysis->key_columns)
+		{
+			if (strcmp(lfirst(lk), lfirst(lc)) == 0)
+				found = true;
+		}
+		if (!found)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("primary key column \"%s\" is not a GROUP BY column of the query", (char *) lfirst(lc)),
+					 errhint("Leave primary_key out to use the GROUP BY columns, or name exactly these.")));
+	}
+	if (list_length(primary_key) != list_length(analysis->key_columns))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("primary_key must name all GROUP BY columns of the query"),
+				 errhint("Leave primary_key out to use the GROUP BY columns, or name exactly these.")));
+}
+
+/* Comma-separated quoted names. */
+static char *
+name_list(List *names)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, names)
+		appendStringInfo(&buf, "%s%s", lc == list_head(names) ? "" : ", ", quote_identifier(lfirst(lc)));
+	return buf.data;
+}
+
+/* Index and replica identity of the result table. */
+static void
+create_result_key(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
+{
+	char	   *relation = qualified_name(row->relation);
+
+	if (primary_key != NIL)
+		run_ddl(psprintf("ALTER TABLE %s ADD PRIMARY KEY (%s)", relation, name_list(primary_key)));
+	else
+	{
+		if (analysis->key_columns != NIL)
+			run_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
+							 relation, name_list(analysis->key_columns)));
+		run_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", relation));
+	}
+	if (get_rel_relkind(row->relation) == RELKIND_RELATION &&
+		analysis->kind == KS_QUERY_AGGREGATE)
+		run_ddl(psprintf("ALTER TABLE %s SET (fillfactor = 50)", relation));
+}
+
+/* Appends "name type COLLATE x" for a column of a state table. */
+static void
+append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
+{
+	appendStringInfo(sql, "%s %s", name, format_type_extended(type, typmod,
+															  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	if (OidIsValid(collation))
+		appendStringInfo(sql, " COLLATE %s", generate_collation_name(collation));
+}
+
+/* Makes a hidden table part of the result: same owner, dropped with it, guarded. */
+static Oid
+adopt_table(const char *name, KsQueryRow *row)
+{
+	Oid			relid = get_relname_relid(name, get_namespace_oid("kstream_state", false));
+	ObjectAddress table,
+				result;
+	Relation	rel = table_open(row->relation, AccessShareLock);
+	Oid			owner = rel->rd_rel->relowner;
+
+	table_close(rel, NoLock);
+	run_ddl(psprintf("ALTER TABLE kstream_state.%s REPLICA IDENTITY FULL", name));
+	run_ddl(psprintf("ALTER TABLE kstream_state.%s OWNER TO %s", name,
+					 quote_identifier(GetUserNameFromId(owner, false))));
+	ObjectAddressSet(table, RelationRelationId, relid);
+	ObjectAddressSet(result, RelationRelationId, row->relation);
+	recordDependencyOn(&table, &result, DEPENDENCY_INTERNAL);
+	ks_guard_install(relid);
+	return relid;
+}
+
+/* Index over the keys of the state table. */
+static char *
+state_index(const KsPlan *plan, const char *name)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE UNIQUE INDEX ON kstream_state.%s (", name);
+	for (int i = 0; i < plan->nkeys; i++)
+	{
+		appendStringInfo(&sql, "%sk%d", i > 0 ? ", " : "", i + 1);
+		if (OidIsValid(plan->key_collations[i]) && get_collation_isdeterministic(plan->key_collations[i]))
+			appendStringInfoString(&sql, " COLLATE pg_catalog.\"C\"");
+	}
+	appendStringInfoString(&sql, ") NULLS NOT DISTINCT WITH (fillfactor = 80)");
+	return sql.data;
+}
+
+/* The state table. */
+static void
+create_state_table(KsAnalysis *analysis, const KsPlan *plan, KsQueryRow *row)
+{
+	char	   *name = psprintf("s_%d", row->id);
+	StringInfoData sql;
+	bool		flags = false;
+	const char *sep = "";
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE kstream_state.%s (", name);
+	for (int i = 0; i < plan->nkeys; i++, sep = ", ")
+	{
+		appendStringInfoString(&sql, sep);
+		append_column(&sql, psprintf("k%d", i + 1), plan->key_types[i], plan->key_typmods[i],
+					  plan->key_collations[i]);
+	}
+	if (plan->keep_inputs)
+		appendStringInfo(&sql, "%s_gid int8, _ninputs int8", sep);
+	for (int i = 0; i < plan->naggs && !plan->keep_inputs; i++, sep = ", ")
+	{
+		Aggref	   *aggref = plan->aggs[i].aggref;
+		Oid			type = ks_agg_saved_type(aggref);
+
+		appendStringInfoString(&sql, sep);
+		append_column(&sql, psprintf("s%d", i + 1), type, -1,
+					  OidIsValid(get_typcollation(type)) ? aggref->inputcollid : InvalidOid);
+		if (aggref->aggfnoid >= FirstNormalObjectId)
+			flags = true;
+	}
+	if (flags)
+		appendStringInfo(&sql, "%s_has text", sep);
+	appendStringInfoString(&sql, ") WITH (fillfactor = 50)");
+	run_ddl(sql.data);
+	if (plan->nkeys > 0)
+		run_ddl(state_index(plan, name));
+	row->state = adopt_table(name, row);
+}
+
+/* The table of kept inputs. */
+static void
+create_inputs_table(const KsPlan *plan, KsQueryRow *row)
+{
+	char	   *name = psprintf("i_%d", row->id);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE kstream_state.%s (_gid int8, _n int8", name);
+	for (int i = 0; i < plan->ninputs; i++)
+	{
+		if (get_typtype(plan->input_types[i]) == TYPTYPE_PSEUDO)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("an aggregate over type %s whose inputs must be kept is not supported in a continuous query",
+							format_type_be(plan->input_types[i])),
+					 errhint("Cast the argument to a named type, for example a composite type or jsonb.")));
+		appendStringInfoString(&sql, ", ");
+		append_column(&sql, psprintf("c%d", i + 1), plan->input_types[i], -1, plan->input_collations[i]);
+	}
+	appendStringInfoChar(&sql, ')');
+	run_ddl(sql.data);
+	run_ddl(psprintf("CREATE INDEX ON kstream_state.%s (_gid, _n)", name));
+	row->inputs = adopt_table(name, row);
+}
+
+/* Inserts the row a global aggregate has before any record. */
+static void
+start_query(const KsQueryRow *row)
+{
+	KsQueryExec *exec;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	exec = ks_exec_open(row);
+	ks_exec_start(exec);
+	ks_exec_close(exec);
+	PopActiveSnapshot();
+}
+
+/* See analyze.h. */
+void
+ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
+{
+	row->key_columns = analysis->key_columns;
+	if (analysis->kind == KS_QUERY_APPEND)
+	{
+		create_result_key(analysis, row, primary_key);
+		return;
+	}
+	if (primary_key != NIL)
+		check_primary_key(analysis, primary_key);
+	create_result_key(analysis, row, primary_key);
+	if (!analysis->state_is_visible)
+	{
+		KsPlan	   *plan = ks_compile(analysis, InvalidOid);
+
+		create_state_table(analysis, plan, row);
+		if (plan->keep_inputs)
+			create_inputs_table(plan, row);
+	}
+	CommandCounterIncrement();
+	if (analysis->global)
+		start_query(row);
+}
+
+/* See analyze.h. */
+void
+ks_clear_state(const KsQueryRow *row)
+{
+	const Oid	tables[] = {row->relation, row->state, row->inputs};
+
+	for (int i = 0; i < lengthof(tables); i++)
+	{
+		if (!OidIsValid(tables[i]))
+			continue;
+		ks_guard_pass_begin(tables[i]);
+		run_ddl(psprintf("DELETE FROM ONLY %s", qualified_name(tables[i])));
+		ks_guard_pass_end();
+	}
+	CommandCounterIncrement();
+	if (row->kind == KS_QUERY_AGGREGATE && ks_analyze_view(row->view)->global)
+		start_query(row);
+}

@@ -1,0 +1,203 @@
+/*
+ * encode_path.c
+ *		A row as a JSON object in which columns sit at their paths.
+ *
+ * Columns whose paths start with the same steps share the objects and arrays on
+ * the way.  Elements of an array that no column gives are null.  Where one path
+ * goes through another, the shorter one is the value: the longer is a part of it.
+ */
+#include "postgres.h"
+
+#include "format/encode_path.h"
+#include "format/json_path.h"
+#include "format/json_write.h"
+#include "utils/json.h"
+
+/* A column with its path, in the encoding of the database. */
+typedef struct PathColumn
+{
+	const KsColumnDef *column;
+	KsJsonStep *steps;
+	int			nsteps;
+	bool		written;
+} PathColumn;
+
+/* A row on its way. */
+typedef struct PathWriter
+{
+	StringInfo	buf;
+	const Datum *values;
+	const bool *nulls;
+	PathColumn *columns;
+	int			ncolumns;
+} PathWriter;
+
+static void write_group(PathWriter *writer, PathColumn *leader, int depth);
+
+/* Sets the steps of a column's path. */
+static void
+parse_path(PathColumn *path, const KsColumnDef *column)
+{
+	const char *reason = "";
+
+	path->column = column;
+	path->steps = palloc(sizeof(KsJsonStep) * KS_JSON_PATH_MAX_STEPS);
+	path->nsteps = 1;
+	path->steps[0].name = column->name;
+	path->steps[0].len = strlen(column->name);
+	if (column->path == NULL)
+		return;
+	path->nsteps = ks_json_path_parse(column->path, path->steps,
+									  palloc(strlen(column->path) + 1), &reason);
+	if (path->nsteps < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid path \"%s\" for column \"%s\"", column->path, column->name),
+				 errdetail("In a path, %s.", reason)));
+}
+
+/* Are two steps the same? */
+static bool
+same_step(const KsJsonStep *a, const KsJsonStep *b)
+{
+	if (a->name == NULL || b->name == NULL)
+		return a->name == NULL && b->name == NULL && a->index == b->index;
+	return a->len == b->len && memcmp(a->name, b->name, a->len) == 0;
+}
+
+/* Do the paths of two columns have the first depth steps in common? */
+static bool
+same_start(const PathColumn *a, const PathColumn *b, int depth)
+{
+	if (a->nsteps < depth || b->nsteps < depth)
+		return false;
+	for (int i = 0; i < depth; i++)
+	{
+		if (!same_step(&a->steps[i], &b->steps[i]))
+			return false;
+	}
+	return true;
+}
+
+/* The column that is at the first depth steps of the leader's path, or none. */
+static PathColumn *
+find_column(PathWriter *writer, PathColumn *leader, int depth)
+{
+	for (int i = 0; i < writer->ncolumns; i++)
+	{
+		if (writer->columns[i].nsteps == depth &&
+			same_start(&writer->columns[i], leader, depth))
+			return &writer->columns[i];
+	}
+	return NULL;
+}
+
+/* Writes what is at the first depth steps of the leader's path. */
+static void
+write_node(PathWriter *writer, PathColumn *leader, int depth)
+{
+	PathColumn *path = find_column(writer, leader, depth);
+
+	if (path == NULL)
+		write_group(writer, leader, depth);
+	else if (writer->nulls[path->column->attnum - 1])
+		appendStringInfoString(writer->buf, "null");
+	else
+		ks_write_json(writer->buf, writer->values[path->column->attnum - 1],
+					  path->column->typid);
+	for (int i = 0; i < writer->ncolumns; i++)
+	{
+		if (same_start(&writer->columns[i], leader, depth))
+			writer->columns[i].written = true;
+	}
+}
+
+/* Greatest index among the elements below the first depth steps, -1: none. */
+static long
+last_index(PathWriter *writer, PathColumn *leader, int depth)
+{
+	long		last = -1;
+
+	for (int i = 0; i < writer->ncolumns; i++)
+	{
+		PathColumn *path = &writer->columns[i];
+
+		if (path->nsteps > depth && same_start(path, leader, depth) &&
+			path->steps[depth].name == NULL)
+			last = Max(last, path->steps[depth].index);
+	}
+	return last;
+}
+
+/* Writes an array below the first depth steps. */
+static void
+write_elements(PathWriter *writer, PathColumn *leader, int depth, long last)
+{
+	for (long index = 0; index <= last; index++)
+	{
+		PathColumn *found = NULL;
+
+		for (int i = 0; i < writer->ncolumns && found == NULL; i++)
+		{
+			PathColumn *path = &writer->columns[i];
+
+			if (path->nsteps > depth && same_start(path, leader, depth) &&
+				path->steps[depth].name == NULL && path->steps[depth].index == index)
+				found = path;
+		}
+		appendStringInfoChar(writer->buf, index == 0 ? '[' : ',');
+		if (found != NULL)
+			write_node(writer, found, depth + 1);
+		else
+			appendStringInfoString(writer->buf, "null");
+	}
+	appendStringInfoChar(writer->buf, ']');
+}
+
+/* Writes the object or array below the first depth steps of the leader's path. */
+static void
+write_group(PathWriter *writer, PathColumn *leader, int depth)
+{
+	long		last = last_index(writer, leader, depth);
+	const char *separator = "{";
+
+	if (last >= 0)
+	{
+		write_elements(writer, leader, depth, last);
+		return;
+	}
+	for (int i = 0; i < writer->ncolumns; i++)
+	{
+		PathColumn *path = &writer->columns[i];
+
+		if (path->written || path->nsteps <= depth || !same_start(path, leader, depth))
+			continue;
+		appendStringInfoString(writer->buf, separator);
+		separator = ",";
+		escape_json(writer->buf, pnstrdup(path->steps[depth].name, path->steps[depth].len));
+		appendStringInfoChar(writer->buf, ':');
+		write_node(writer, path, depth + 1);
+	}
+	appendStringInfoString(writer->buf, separator[0] == '{' ? "{}" : "}");
+}
+
+/* See encode_path.h. */
+void
+ks_write_paths(StringInfo buf, const KsStreamDef *def, const Datum *values,
+			   const bool *nulls)
+{
+	PathWriter	writer = {.buf = buf, .values = values, .nulls = nulls};
+
+	writer.columns = palloc0(sizeof(PathColumn) * Max(def->natts, 1));
+	for (int i = 0; i < def->natts; i++)
+	{
+		const KsColumnDef *column = &def->columns[i];
+
+		if (column->kind == KS_COL_VALUE || column->kind == KS_COL_KEY)
+			parse_path(&writer.columns[writer.ncolumns++], column);
+	}
+	if (writer.ncolumns == 0)
+		appendStringInfoString(buf, "{}");
+	else
+		write_group(&writer, &writer.columns[0], 0);
+}

@@ -1,0 +1,48 @@
+/*
+ * guard.h
+ *		Calls functions that may raise an error because of what a record holds.
+ */
+#ifndef KS_GUARD_H
+#define KS_GUARD_H
+
+#include "postgres.h"
+#include "fmgr.h"
+#include "utils/resowner.h"
+
+/*
+ * The subtransaction in which such functions run.  It is begun by the first of
+ * a record and kept until ks_guard_end, so that many cost no more than one.
+ */
+typedef struct KsGuard
+{
+	bool		active;
+	ResourceOwner owner;		/* the one before */
+} KsGuard;
+
+typedef void (*KsGuarded) (void *arg);
+
+/*
+ * Runs function(arg).  If it raises an error that a record can be the reason
+ * of, returns false with its SQLSTATE and message (palloc'd); other errors go on.
+ */
+extern bool ks_guard_run(KsGuard *guard, KsGuarded function, void *arg,
+						 int *sqlstate, char **message);
+
+/*
+ * Calls an input function the same way, without a subtransaction if trusted
+ * says that it reports errors softly and the server can do that.
+ */
+extern bool ks_guard_input(KsGuard *guard, FmgrInfo *input, char *str, Oid ioparam,
+						   int32 typmod, bool trusted, Datum *result,
+						   int *sqlstate, char **message);
+
+/* Ends the subtransaction, if there is one. */
+extern void ks_guard_end(KsGuard *guard);
+
+/*
+ * To be called in PG_CATCH around all of the above: rolls the subtransaction
+ * back, if there is one, and raises the error again.
+ */
+extern void ks_guard_rethrow(KsGuard *guard) pg_attribute_noreturn();
+
+#endif							/* KS_GUARD_H */

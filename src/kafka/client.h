@@ -1,0 +1,63 @@
+/*
+ * client.h
+ *		One handle of the client library: birth, log and error events, bounded death.
+ *
+ * Internal to kafka/.  consumer.c, admin.c and the producer build on it.
+ */
+#ifndef KS_CLIENT_H
+#define KS_CLIENT_H
+
+#include "postgres.h"
+
+#include <librdkafka/rdkafka.h>
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "nodes/pg_list.h"
+
+typedef enum KsClientRole
+{
+	KS_CLIENT_CONSUMER,
+	KS_CLIENT_PRODUCER
+} KsClientRole;
+
+typedef struct KsClient
+{
+	rd_kafka_t *rk;
+	rd_kafka_queue_t *mainq;	/* log, error, statistics and admin events */
+	int			eventfd;		/* readable: some queue has events; -1: none */
+	char	   *name;			/* for client.id and messages */
+	char	   *server;			/* name of the foreign server */
+	List	   *secrets;		/* values never to be shown (char *) */
+
+	/* What the events told (logbridge.c) */
+	bool		down;			/* no broker can be reached */
+	char		last_error[512];
+	int			log_tokens;		/* rate limit of the server log */
+	TimestampTz log_refill;
+	uint32		log_suppressed;
+
+	/* Destroyed before the handle, in this order */
+	rd_kafka_topic_t **topics;	/* malloc'ed */
+	int			ntopics;
+	rd_kafka_queue_t *queue;	/* a queue of the owner's own, or NULL */
+
+	/*
+	 * Called on the main thread, inside a call of the library that takes from
+	 * queue, for an error that the library tells only in words.  Must not throw.
+	 */
+	void		(*on_error) (void *owner, rd_kafka_resp_err_t err, const char *text);
+	void	   *owner;
+
+	MemoryContextCallback callback;
+	dlist_node	node;			/* in the list of live clients */
+	bool		linked;
+} KsClient;
+
+extern KsClient *ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
+								void (*adjust) (rd_kafka_conf_t *conf));
+extern rd_kafka_topic_t *ks_client_topic(KsClient *client, const char *name, void *opaque);
+extern rd_kafka_queue_t *ks_client_queue(KsClient *client);
+extern int	ks_client_live_count(void);
+
+#endif							/* KS_CLIENT_H */

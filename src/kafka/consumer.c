@@ -1,0 +1,745 @@
+/*
+ * consumer.c
+ *		Reading Kafka partitions from offsets of our own.
+ *
+ * Uses the library's interface for single partitions: no group, no coordinator,
+ * no commits, hence no permission on any group needed.  All partitions feed one
+ * queue, which is drained without waiting; an event descriptor tells when it is
+ * worth doing so.
+ *
+ * The position of a partition is ours: what arrives with an offset below the
+ * next one expected is a left-over or a duplicate (some versions of the library
+ * deliver them around a change of leader) and is dropped; gaps are what
+ * compaction and transaction markers leave behind.  After an error event a
+ * partition delivers nothing until it is assigned again: the library itself
+ * would go on behind the damage.
+ *
+ * A message holds references inside the library, and the library does not end
+ * while there are any.  So a consumer knows its batches and frees their
+ * messages before it goes.
+ */
+#include "postgres.h"
+
+#include "access/attnum.h"
+
+#include "kafka/client.h"
+#include "kafka/consumer.h"
+#include "kafka/consumer_int.h"
+#include "kafka/kerror.h"
+#include "kafka/logbridge.h"
+
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define KS_CHUNK_MAX		4096	/* messages taken out of the queue at once */
+#define KS_WAIT_SLICE_MS	1000	/* longest wait between two looks at interrupts */
+
+/* Place of one partition. */
+typedef struct KsPartition
+{
+	int32		id;
+	int64		next;			/* next offset wanted; lower ones are dropped */
+	bool		active;			/* assigned, and no error since */
+	bool		started;		/* the library fetches it */
+	bool		paused;
+	rd_kafka_resp_err_t error;	/* told by callback, no event made of it yet */
+} KsPartition;
+
+/* A topic and its partitions by number. */
+typedef struct KsTopic
+{
+	char	   *name;
+	rd_kafka_topic_t *rkt;
+	int			nparts;			/* length of parts */
+	KsPartition **parts;		/* NULL: never assigned */
+} KsTopic;
+
+/* Arrays of a batch, kept for the next one. */
+typedef struct KsArrays
+{
+	int			capacity;
+	rd_kafka_message_t **messages;
+	KsEvent    *events;
+} KsArrays;
+
+struct KsConsumer
+{
+	MemoryContext mcxt;
+	Oid			serverid;
+	Oid			userid;
+	KsClient   *client;
+	List	   *topics;			/* of KsTopic */
+	dlist_head	batches;		/* of KsBatch: those not freed yet */
+	KsArrays	spare;
+	Size		avg_bytes;		/* running mean of a record's size */
+	bool		has_errors;		/* some partition's error is set */
+	MemoryContextCallback callback;
+};
+
+/* A batch with what it must free. */
+typedef struct KsBatch
+{
+	KsEventBatch pub;
+	KsConsumer *consumer;		/* NULL: consumer is gone, and the messages with it */
+	MemoryContext mcxt;			/* holds this struct, headers and texts */
+	KsArrays	arrays;
+	int			nmessages;
+	dlist_node	node;
+	MemoryContextCallback callback;
+} KsBatch;
+
+static void ks_batch_release(KsBatch *batch);
+static void ks_note_error(void *owner, rd_kafka_resp_err_t err, const char *text);
+
+/* Memory context callback of a consumer: frees the messages still held. */
+static void
+ks_consumer_reset_callback(void *arg)
+{
+	KsConsumer *consumer = arg;
+
+	while (!dlist_is_empty(&consumer->batches))
+		ks_batch_release(dlist_container(KsBatch, node, dlist_head_node(&consumer->batches)));
+}
+
+/* Opens a client for a server; see consumer.h. */
+KsConsumer *
+ks_consumer_open(Oid serverid, Oid userid, const char *name)
+{
+	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext, "kstream consumer",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(mcxt);
+	KsConsumer *consumer = palloc0(sizeof(KsConsumer));
+
+	consumer->mcxt = mcxt;
+	consumer->serverid = serverid;
+	consumer->userid = userid;
+	dlist_init(&consumer->batches);
+	consumer->avg_bytes = 512;
+	consumer->client = ks_client_open(serverid, userid, KS_CLIENT_CONSUMER, name, NULL);
+	consumer->client->on_error = ks_note_error;
+	consumer->client->owner = consumer;
+	(void) ks_client_queue(consumer->client);
+
+	/* Registered last, so called first: before the client is destroyed. */
+	consumer->callback.func = ks_consumer_reset_callback;
+	consumer->callback.arg = consumer;
+	MemoryContextRegisterResetCallback(mcxt, &consumer->callback);
+	MemoryContextSwitchTo(old);
+	return consumer;
+}
+
+/* Closes the client; batches not freed yet lose their contents. */
+void
+ks_consumer_close(KsConsumer *consumer)
+{
+	MemoryContextDelete(consumer->mcxt);
+}
+
+/* A second, independent consumer of the same server, in the current context. */
+KsConsumer *
+ks_consumer_reopen(KsConsumer *consumer)
+{
+	return ks_consumer_open(consumer->serverid, consumer->userid, consumer->client->name);
+}
+
+/* The handle behind a consumer, for admin.c. */
+KsClient *
+ks_consumer_client(KsConsumer *consumer)
+{
+	return consumer->client;
+}
+
+/* Descriptor that becomes readable when there is something to poll. */
+int
+ks_consumer_eventfd(KsConsumer *consumer)
+{
+	return consumer->client->eventfd;
+}
+
+/* Makes the descriptor unreadable until the next event. */
+void
+ks_consumer_drain_eventfd(KsConsumer *consumer)
+{
+	uint64		count;
+
+	while (read(consumer->client->eventfd, &count, sizeof(count)) == sizeof(count))
+		;
+}
+
+/* The topic of that name; made if it is not known and create is true. */
+static KsTopic *
+ks_find_topic(KsConsumer *consumer, const char *name, bool create)
+{
+	MemoryContext old;
+	KsTopic    *topic;
+	ListCell   *lc;
+
+	foreach(lc, consumer->topics)
+	{
+		topic = lfirst(lc);
+		if (strcmp(topic->name, name) == 0)
+			return topic;
+	}
+	if (!create)
+		return NULL;
+	old = MemoryContextSwitchTo(consumer->mcxt);
+	topic = palloc0(sizeof(KsTopic));
+	topic->name = pstrdup(name);
+	topic->rkt = ks_client_topic(consumer->client, name, topic);
+	consumer->topics = lappend(consumer->topics, topic);
+	MemoryContextSwitchTo(old);
+	return topic;
+}
+
+/* The library's handle of a topic, for admin.c. */
+rd_kafka_topic_t *
+ks_consumer_topic(KsConsumer *consumer, const char *name)
+{
+	return ks_find_topic(consumer, name, true)->rkt;
+}
+
+/* The partition of a topic, or NULL if it was never assigned. */
+static inline KsPartition *
+ks_get_partition(KsTopic *topic, int32 id)
+{
+	return id >= 0 && id < topic->nparts ? topic->parts[id] : NULL;
+}
+
+/* As above, by name. */
+static KsPartition *
+ks_find_partition(KsConsumer *consumer, const char *name, int32 id, KsTopic **topic)
+{
+	*topic = ks_find_topic(consumer, name, false);
+	return *topic ? ks_get_partition(*topic, id) : NULL;
+}
+
+/* Makes the place of a partition. */
+static KsPartition *
+ks_add_partition(KsConsumer *consumer, KsTopic *topic, int32 id)
+{
+	KsPartition *part;
+
+	if (id >= topic->nparts)
+	{
+		int			nparts = Max(id + 1, topic->nparts * 2);
+		KsPartition **parts = MemoryContextAllocZero(consumer->mcxt,
+													 sizeof(KsPartition *) * nparts);
+
+		if (topic->nparts > 0)
+			memcpy(parts, topic->parts, sizeof(KsPartition *) * topic->nparts);
+		if (topic->parts)
+			pfree(topic->parts);
+		topic->parts = parts;
+		topic->nparts = nparts;
+	}
+	part = MemoryContextAllocZero(consumer->mcxt, sizeof(KsPartition));
+	part->id = id;
+	topic->parts[id] = part;
+	return part;
+}
+
+/* Pauses or resumes a partition in the library. */
+static void
+ks_set_paused(KsConsumer *consumer, KsTopic *topic, KsPartition *part, bool pause)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+
+	rd_kafka_topic_partition_list_add(list, topic->name, part->id);
+	if (pause)
+		rd_kafka_pause_partitions(consumer->client->rk, list);
+	else
+		rd_kafka_resume_partitions(consumer->client->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	part->paused = pause;
+}
+
+/*
+ * Stops fetching a partition.  What it has in the queue becomes outdated, and
+ * the library does not deliver it any more.  Waits for a thread of the library
+ * to take note, not for any broker.
+ */
+static void
+ks_stop_partition(KsConsumer *consumer, KsTopic *topic, KsPartition *part)
+{
+	if (part->paused)
+		ks_set_paused(consumer, topic, part, false);
+	if (part->started)
+		(void) rd_kafka_consume_stop(topic->rkt, part->id);
+	part->started = false;
+	part->active = false;
+}
+
+/* Starts fetching a stopped partition at its next offset. */
+static void
+ks_start_partition(KsConsumer *consumer, KsTopic *topic, KsPartition *part)
+{
+	if (rd_kafka_consume_start_queue(topic->rkt, part->id, part->next,
+									 ks_client_queue(consumer->client)) != 0)
+		ks_request_failed(consumer->client, rd_kafka_last_error(), NULL,
+						  "start reading", topic->name);
+	part->started = true;
+	part->active = true;
+	part->error = RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/* Starts reading a partition at offset, wherever it was before. */
+void
+ks_consumer_assign(KsConsumer *consumer, const char *name, int32 partition, int64 offset)
+{
+	KsTopic    *topic;
+	KsPartition *part;
+
+	if (partition < 0 || offset < 0)
+		elog(ERROR, "invalid partition %d or offset " INT64_FORMAT, partition, offset);
+	topic = ks_find_topic(consumer, name, true);
+	part = ks_get_partition(topic, partition);
+	if (part == NULL)
+		part = ks_add_partition(consumer, topic, partition);
+	ks_stop_partition(consumer, topic, part);
+	part->next = offset;
+	ks_start_partition(consumer, topic, part);
+}
+
+/* Stops reading a partition. */
+void
+ks_consumer_unassign(KsConsumer *consumer, const char *name, int32 partition)
+{
+	KsTopic    *topic;
+	KsPartition *part = ks_find_partition(consumer, name, partition, &topic);
+
+	if (part)
+		ks_stop_partition(consumer, topic, part);
+}
+
+/* True if the partition is being read: admin.c must not disturb it. */
+bool
+ks_consumer_is_reading(KsConsumer *consumer, const char *name, int32 partition)
+{
+	KsTopic    *topic;
+	KsPartition *part = ks_find_partition(consumer, name, partition, &topic);
+
+	return part && part->started;
+}
+
+/*
+ * Stops or resumes fetching of a partition.  What was fetched but not polled
+ * is thrown away and fetched again later, so this is for long pauses.
+ */
+void
+ks_consumer_pause(KsConsumer *consumer, const char *name, int32 partition, bool pause)
+{
+	KsTopic    *topic;
+	KsPartition *part = ks_find_partition(consumer, name, partition, &topic);
+
+	if (part && part->started && part->paused != pause)
+		ks_set_paused(consumer, topic, part, pause);
+}
+
+/* Time of a record: milliseconds since 1970 -> TimestampTz. */
+TimestampTz
+ks_time_from_kafka(int64 ms)
+{
+	const int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	TimestampTz result;
+
+	if (ms < 0 || ms > PG_INT64_MAX / 1000)
+		return DT_NOBEGIN;
+	result = ms * 1000 - epoch;
+	return IS_VALID_TIMESTAMP(result) ? result : DT_NOBEGIN;
+}
+
+/* Copies what a record's headers say where; their bytes stay in the message. */
+static void
+ks_fill_headers(KsBatch *batch, rd_kafka_message_t *message, KsRecord *rec)
+{
+	rd_kafka_headers_t *headers;
+	size_t		count;
+
+	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return;
+	count = rd_kafka_header_cnt(headers);
+	rec->headers = MemoryContextAlloc(batch->mcxt, Max(count, 1) * sizeof(KsHeader));
+	for (size_t i = 0; i < count; i++)
+	{
+		KsHeader   *header = &rec->headers[rec->nheaders];
+		const void *value;
+
+		if (rd_kafka_header_get_all(headers, i, &header->name, &value,
+									&header->len) != RD_KAFKA_RESP_ERR_NO_ERROR)
+			break;
+		header->value = value;
+		rec->nheaders++;
+	}
+}
+
+/* A message becomes a record event.  Returns its size. */
+static inline Size
+ks_fill_record(KsBatch *batch, KsEvent *event, KsTopic *topic, rd_kafka_message_t *message)
+{
+	KsRecord   *rec = &event->record;
+	rd_kafka_timestamp_type_t type;
+	int64		ms = rd_kafka_message_timestamp(message, &type);
+
+	event->kind = KS_EVENT_RECORD;
+	event->topic = topic->name;
+	event->code = KS_FETCH_OK;
+	event->message = NULL;
+	rec->partition = message->partition;
+	rec->offset = message->offset;
+#if RD_KAFKA_VERSION >= 0x020100ff
+	rec->leader_epoch = rd_kafka_message_leader_epoch(message);
+#else
+	rec->leader_epoch = -1;
+#endif
+	rec->timestamp = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE ? DT_NOBEGIN :
+		ks_time_from_kafka(ms);
+	rec->key = message->key;
+	rec->keylen = message->key_len;
+	rec->value = message->payload;
+	rec->valuelen = message->len;
+	rec->headers = NULL;
+	rec->nheaders = 0;
+	ks_fill_headers(batch, message, rec);
+	return message->len + message->key_len;
+}
+
+/* Fills an event that is no record. */
+static void
+ks_fill_other(KsEvent *event, KsEventKind kind, KsTopic *topic, KsPartition *part)
+{
+	memset(event, 0, sizeof(KsEvent));
+	event->kind = kind;
+	event->topic = topic->name;
+	event->record.partition = part->id;
+	event->record.offset = part->next;
+	event->record.leader_epoch = -1;
+	event->record.timestamp = DT_NOBEGIN;
+}
+
+/*
+ * An error of a partition.  Returns true if it makes an event; then the
+ * partition is stopped.  The library does not check whether an out-of-range
+ * error is outdated: one for an offset that we are past is, so start again.
+ */
+static bool
+ks_take_error(KsConsumer *consumer, KsBatch *batch, KsEvent *event, KsTopic *topic,
+			  KsPartition *part, rd_kafka_message_t *message)
+{
+	KsFetchErrorCode code = ks_fetch_error_code(message->err);
+	MemoryContext old;
+
+	if (code == KS_FETCH_OUT_OF_RANGE && message->offset >= 0 && message->offset < part->next)
+	{
+		ks_stop_partition(consumer, topic, part);
+		ks_start_partition(consumer, topic, part);
+		return false;
+	}
+	ks_fill_other(event, KS_EVENT_ERROR, topic, part);
+	event->code = code;
+	old = MemoryContextSwitchTo(batch->mcxt);
+	event->message = ks_client_clean_text(consumer->client, rd_kafka_message_errstr(message));
+	MemoryContextSwitchTo(old);
+	ks_stop_partition(consumer, topic, part);
+	return true;
+}
+
+/*
+ * Error callback: a topic or partition that does not exist, or may not be read,
+ * is told only by a text "topic [partition]: reason".  Remembers it with the
+ * partition.  Called from inside the library: throws nothing.
+ */
+static void
+ks_note_error(void *owner, rd_kafka_resp_err_t err, const char *text)
+{
+	KsConsumer *consumer = owner;
+	ListCell   *lc;
+
+	if (text == NULL)
+		return;
+	foreach(lc, consumer->topics)
+	{
+		KsTopic    *topic = lfirst(lc);
+		size_t		len = strlen(topic->name);
+		KsPartition *part;
+
+		if (strncmp(text, topic->name, len) != 0 || strncmp(text + len, " [", 2) != 0)
+			continue;
+		part = ks_get_partition(topic, atoi(text + len + 2));
+		if (part && part->active)
+		{
+			part->error = err;
+			consumer->has_errors = true;
+		}
+		return;
+	}
+}
+
+/* Makes events of the errors that callbacks have noted, as many as fit. */
+static void
+ks_take_noted_errors(KsConsumer *consumer, KsBatch *batch, int max_events)
+{
+	ListCell   *lc;
+
+	foreach(lc, consumer->topics)
+	{
+		KsTopic    *topic = lfirst(lc);
+
+		for (int i = 0; i < topic->nparts; i++)
+		{
+			KsPartition *part = topic->parts[i];
+			KsEvent    *event = &batch->pub.events[batch->pub.nevents];
+
+			if (part == NULL || !part->active || part->error == RD_KAFKA_RESP_ERR_NO_ERROR)
+				continue;
+			if (batch->pub.nevents == max_events)
+				return;
+			ks_fill_other(event, KS_EVENT_ERROR, topic, part);
+			event->code = ks_fetch_error_code(part->error);
+			event->message = rd_kafka_err2str(part->error);
+			batch->pub.nevents++;
+			ks_stop_partition(consumer, topic, part);
+		}
+	}
+	consumer->has_errors = false;
+}
+
+/*
+ * Takes one message over into the batch, or drops and frees it.  Only records
+ * keep their message; the other kinds need nothing of it.
+ */
+static inline void
+ks_take_message(KsConsumer *consumer, KsBatch *batch, rd_kafka_message_t *message)
+{
+	KsTopic    *topic = message->rkt ? rd_kafka_topic_opaque(message->rkt) : NULL;
+	KsPartition *part = topic ? ks_get_partition(topic, message->partition) : NULL;
+	KsEvent    *event = &batch->pub.events[batch->pub.nevents];
+
+	if (likely(part && part->active && message->err == RD_KAFKA_RESP_ERR_NO_ERROR &&
+			   message->offset >= part->next))
+	{
+		batch->arrays.messages[batch->nmessages++] = message;
+		batch->pub.bytes += ks_fill_record(batch, event, topic, message);
+		batch->pub.nevents++;
+		part->next = message->offset + 1;
+		return;
+	}
+
+	if (part && part->active && message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+	{
+		if (message->offset >= part->next)
+		{
+			part->next = message->offset;
+			ks_fill_other(event, KS_EVENT_EOF, topic, part);
+			batch->pub.nevents++;
+		}
+	}
+	else if (part && part->active && message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		if (ks_take_error(consumer, batch, event, topic, part, message))
+			batch->pub.nevents++;
+	}
+	rd_kafka_message_destroy(message);
+}
+
+/* Lends the arrays of a batch: the spare ones, or new ones. */
+static void
+ks_lend_arrays(KsConsumer *consumer, KsArrays *arrays, int capacity)
+{
+	if (consumer->spare.capacity >= capacity)
+	{
+		*arrays = consumer->spare;
+		memset(&consumer->spare, 0, sizeof(KsArrays));
+		return;
+	}
+	arrays->capacity = capacity;
+	arrays->messages = MemoryContextAllocHuge(consumer->mcxt,
+											  sizeof(rd_kafka_message_t *) * capacity);
+	arrays->events = MemoryContextAllocHuge(consumer->mcxt, sizeof(KsEvent) * capacity);
+}
+
+/* Takes arrays back; keeps the greater ones for the next batch. */
+static void
+ks_return_arrays(KsConsumer *consumer, KsArrays *arrays)
+{
+	KsArrays	drop = *arrays;
+
+	if (arrays->capacity > consumer->spare.capacity)
+	{
+		drop = consumer->spare;
+		consumer->spare = *arrays;
+	}
+	if (drop.messages)
+	{
+		pfree(drop.messages);
+		pfree(drop.events);
+	}
+	memset(arrays, 0, sizeof(KsArrays));
+}
+
+/* Frees the messages of a batch; it is empty afterwards. */
+static void
+ks_batch_release(KsBatch *batch)
+{
+	KsConsumer *consumer = batch->consumer;
+
+	if (consumer == NULL)
+		return;
+	for (int i = 0; i < batch->nmessages; i++)
+		rd_kafka_message_destroy(batch->arrays.messages[i]);
+	batch->nmessages = 0;
+	batch->pub.nevents = 0;
+	batch->pub.events = NULL;
+	batch->pub.bytes = 0;
+	ks_return_arrays(consumer, &batch->arrays);
+	dlist_delete(&batch->node);
+	batch->consumer = NULL;
+}
+
+/* Memory context callback of a batch. */
+static void
+ks_batch_reset_callback(void *arg)
+{
+	ks_batch_release(arg);
+}
+
+/* Makes an empty batch in a small context of its own. */
+static KsBatch *
+ks_batch_make(KsConsumer *consumer, int capacity)
+{
+	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext, "kstream event batch",
+											   ALLOCSET_SMALL_SIZES);
+	KsBatch    *batch = MemoryContextAllocZero(mcxt, sizeof(KsBatch));
+
+	batch->mcxt = mcxt;
+	ks_lend_arrays(consumer, &batch->arrays, capacity);
+	batch->pub.events = batch->arrays.events;
+	batch->consumer = consumer;
+	dlist_push_tail(&consumer->batches, &batch->node);
+	batch->callback.func = ks_batch_reset_callback;
+	batch->callback.arg = batch;
+	MemoryContextRegisterResetCallback(mcxt, &batch->callback);
+	return batch;
+}
+
+/* Frees a batch and what its records point into. */
+void
+ks_event_batch_free(KsEventBatch *pub)
+{
+	MemoryContextDelete(((KsBatch *) pub)->mcxt);
+}
+
+/*
+ * Moves what is in the queue into the batch.  The queue is emptied unless the
+ * batch is full: only then does the event descriptor fire again.
+ */
+static void
+ks_take_arrived(KsConsumer *consumer, KsBatch *batch, int max_events, Size max_bytes)
+{
+	rd_kafka_queue_t *queue = ks_client_queue(consumer->client);
+	rd_kafka_message_t *chunk[KS_CHUNK_MAX];
+	int			seen = 0;
+	int			want;
+	ssize_t		got;
+
+	do
+	{
+		Size		room = (max_bytes - batch->pub.bytes) / consumer->avg_bytes + 1;
+
+		want = Min(max_events - batch->pub.nevents, (int) Min(room, KS_CHUNK_MAX));
+		got = rd_kafka_consume_batch_queue(queue, 0, chunk, want);
+		for (int i = 0; i < got; i++)
+			ks_take_message(consumer, batch, chunk[i]);
+		if (got > 0)
+			seen += got;
+		if (batch->nmessages > 0)
+			consumer->avg_bytes = Max(1, (consumer->avg_bytes * 3 +
+										  batch->pub.bytes / batch->nmessages) / 4);
+	} while (got == want && batch->pub.nevents < max_events && batch->pub.bytes < max_bytes);
+
+	if (seen > 0)
+		ks_client_note_alive(consumer->client);
+	if (consumer->has_errors)
+		ks_take_noted_errors(consumer, batch, max_events);
+}
+
+/* Waits until something arrives, an interrupt comes or the time is up. */
+static void
+ks_wait_arrival(KsConsumer *consumer, int timeout_ms)
+{
+	int			rc;
+
+	rc = WaitLatchOrSocket(MyLatch,
+						   WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						   consumer->client->eventfd,
+						   Min(timeout_ms, KS_WAIT_SLICE_MS), PG_WAIT_EXTENSION);
+	if (rc & WL_LATCH_SET)
+		ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (rc & WL_SOCKET_READABLE)
+		ks_consumer_drain_eventfd(consumer);
+}
+
+/* Takes what has arrived; see consumer.h. */
+KsEventBatch *
+ks_consumer_poll(KsConsumer *consumer, int max_events, Size max_bytes, int timeout_ms)
+{
+	KsBatch    *batch;
+	TimestampTz deadline = 0;
+	rd_kafka_event_t *other;
+
+	max_events = Max(max_events, 1);
+	if (max_bytes == 0)
+		max_bytes = MaxAllocHugeSize;
+	batch = ks_batch_make(consumer, max_events);
+	if (timeout_ms > 0)
+		deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	for (;;)
+	{
+		long		left;
+
+		other = ks_client_serve(consumer->client, 0);
+		if (other)
+			rd_kafka_event_destroy(other);	/* a late answer nobody waits for */
+		ks_take_arrived(consumer, batch, max_events, max_bytes);
+		if (batch->pub.nevents > 0 || timeout_ms <= 0)
+			break;
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		if (left <= 0)
+			break;
+		ks_wait_arrival(consumer, left);
+	}
+	return &batch->pub;
+}
+
+/* True while no broker can be reached. */
+bool
+ks_consumer_broker_down(KsConsumer *consumer, const char **why)
+{
+	KsClient   *client = consumer->client;
+	rd_kafka_event_t *other = ks_client_serve(client, 0);
+
+	if (other)
+		rd_kafka_event_destroy(other);
+	if (why)
+		*why = client->last_error[0] ? client->last_error : "no connection to any broker";
+	return client->down;
+}
+
+/* Last high watermark seen, or -1. */
+int64
+ks_consumer_cached_end(KsConsumer *consumer, const char *name, int32 partition)
+{
+	int64_t		low;
+	int64_t		high;
+
+	if (rd_kafka_get_watermark_offsets(consumer->client->rk, name, partition,
+									   &low, &high) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+		high < 0)
+		return -1;
+	return high;
+}

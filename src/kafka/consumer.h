@@ -1,0 +1,108 @@
+/*
+ * consumer.h
+ *		Reading Kafka partitions from offsets of our own.
+ *
+ * kafka/ is the only folder that includes librdkafka's header; this file shows
+ * none of its types.  Every function runs on the process's main thread.  A
+ * consumer uses assign() only: no group, no commit, auto.offset.reset=error.
+ *
+ * A KsConsumer is owned by the memory context it was made in: a reset callback
+ * destroys the client, so an ereport(ERROR) anywhere leaks nothing.
+ */
+#ifndef KS_CONSUMER_H
+#define KS_CONSUMER_H
+
+#include "base/record.h"
+
+typedef struct KsConsumer KsConsumer;
+
+typedef enum KsEventKind
+{
+	KS_EVENT_RECORD,
+	KS_EVENT_EOF,				/* end of the partition reached; record.offset = next offset */
+	KS_EVENT_ERROR				/* the partition cannot go on; see code */
+} KsEventKind;
+
+/* Why a partition cannot go on.  Decided once, here, from librdkafka's codes. */
+typedef enum KsFetchErrorCode
+{
+	KS_FETCH_OK,
+	KS_FETCH_RETRY,				/* passing: broker down, leader change, time-out */
+	KS_FETCH_OUT_OF_RANGE,		/* offset not in the log: retention overtook us, truncation, re-creation */
+	KS_FETCH_TOPIC_MISSING,		/* topic or partition does not exist */
+	KS_FETCH_DENIED,			/* authentication or authorisation */
+	KS_FETCH_CORRUPT			/* CRC, decompression, unknown format: the data cannot be read */
+} KsFetchErrorCode;
+
+typedef struct KsEvent
+{
+	KsEventKind kind;
+	const char *topic;
+	KsRecord	record;			/* partition and offset set in every kind */
+	KsFetchErrorCode code;		/* KS_EVENT_ERROR */
+	const char *message;		/* KS_EVENT_ERROR: text of the client library, no secrets */
+} KsEvent;
+
+/* A batch of events; owns the memory its records point into. */
+typedef struct KsEventBatch
+{
+	int			nevents;
+	KsEvent    *events;
+	Size		bytes;			/* of keys and values */
+} KsEventBatch;
+
+/*
+ * Opens a client for the foreign server with the user mapping of userid (none
+ * needed).  Does not wait for the broker.  name goes into client.id and the log.
+ */
+extern KsConsumer *ks_consumer_open(Oid serverid, Oid userid, const char *name);
+extern void ks_consumer_close(KsConsumer *consumer);
+
+/* File descriptor that becomes readable when events arrive after an empty poll. */
+extern int	ks_consumer_eventfd(KsConsumer *consumer);
+extern void ks_consumer_drain_eventfd(KsConsumer *consumer);
+
+/* Starts (or restarts elsewhere) reading one partition at offset; removes it. */
+extern void ks_consumer_assign(KsConsumer *consumer, const char *topic, int32 partition, int64 offset);
+extern void ks_consumer_unassign(KsConsumer *consumer, const char *topic, int32 partition);
+
+/* Stops or resumes fetching of a partition (back-pressure), keeping its place. */
+extern void ks_consumer_pause(KsConsumer *consumer, const char *topic, int32 partition, bool pause);
+
+/*
+ * Takes what has arrived, up to max_events and max_bytes, without waiting when
+ * timeout_ms is 0 (the normal use; timeouts are for bounded reads only and are
+ * sliced so that interrupts are served).  Returns a batch with nevents = 0 if
+ * nothing is there.  Free it with ks_event_batch_free, or with its context.
+ */
+extern KsEventBatch *ks_consumer_poll(KsConsumer *consumer, int max_events, Size max_bytes, int timeout_ms);
+extern void ks_event_batch_free(KsEventBatch *batch);
+
+/* True while the client believes no broker can be reached; *why: last error. */
+extern bool ks_consumer_broker_down(KsConsumer *consumer, const char **why);
+
+/* Last high watermark the client saw for the partition, or -1. */
+extern int64 ks_consumer_cached_end(KsConsumer *consumer, const char *topic, int32 partition);
+
+/*
+ * Requests that wait for an answer, at most timeout_ms, in slices that serve
+ * interrupts.  They raise an ERROR (connection_failure class 08 where the
+ * broker does not answer) with a hint.
+ */
+extern int	ks_topic_partition_count(KsConsumer *consumer, const char *topic, int timeout_ms);	/* 0: no such topic */
+extern void ks_topic_offsets(KsConsumer *consumer, const char *topic, int32 partition,
+							 int timeout_ms, int64 *first, int64 *end);
+/* First offset whose timestamp is >= when; the end where there is none. */
+extern int64 ks_topic_offset_for_time(KsConsumer *consumer, const char *topic, int32 partition,
+									  TimestampTz when, int timeout_ms);
+/* The record at exactly (or next after) offset: the seam check. False: nothing there. */
+extern bool ks_topic_fingerprint(KsConsumer *consumer, const char *topic, int32 partition,
+								 int64 offset, int timeout_ms, int64 *found_offset, uint64 *fingerprint);
+extern uint64 ks_record_fingerprint(const KsRecord *rec);
+extern char *ks_cluster_id(KsConsumer *consumer, int timeout_ms);
+
+/* Creates the topic; returns false if it exists already.  -1: broker's defaults. */
+extern bool ks_topic_create(Oid serverid, Oid userid, const char *topic, int partitions,
+							int replication, int timeout_ms);
+
+#endif							/* KS_CONSUMER_H */

@@ -1,0 +1,158 @@
+/*
+ * kerror.c
+ *		What an error code of the client library means for us: decided once, here.
+ */
+#include "postgres.h"
+
+#include "access/attnum.h"
+
+#include "kafka/kerror.h"
+#include "kafka/logbridge.h"
+
+/* Sorts an error event of a partition. */
+KsFetchErrorCode
+ks_fetch_error_code(rd_kafka_resp_err_t err)
+{
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR_NO_ERROR:
+		case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+			return KS_FETCH_OK;
+
+		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+		case RD_KAFKA_RESP_ERR__NO_OFFSET:
+			return KS_FETCH_OUT_OF_RANGE;
+
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+			return KS_FETCH_TOPIC_MISSING;
+
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+		case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+			return KS_FETCH_DENIED;
+
+		case RD_KAFKA_RESP_ERR__BAD_MSG:
+		case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+		case RD_KAFKA_RESP_ERR__UNDERFLOW:
+		case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:
+		case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT:
+		case RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE:
+			return KS_FETCH_CORRUPT;
+
+		default:
+			return KS_FETCH_RETRY;
+	}
+}
+
+/* True for what may well work a moment later: a request is worth repeating. */
+bool
+ks_error_is_passing(rd_kafka_resp_err_t err)
+{
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR__TRANSPORT:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
+		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+		case RD_KAFKA_RESP_ERR__RESOLVE:
+		case RD_KAFKA_RESP_ERR__WAIT_CACHE:
+		case RD_KAFKA_RESP_ERR__WAIT_COORD:
+		case RD_KAFKA_RESP_ERR__OUTDATED:
+		case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+		case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+		case RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION:
+		case RD_KAFKA_RESP_ERR_NOT_CONTROLLER:
+		case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
+		case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* SQLSTATE and hint of a request that failed. */
+static int
+ks_request_sqlstate(rd_kafka_resp_err_t err, const char **hint)
+{
+	*hint = "The error comes from the Kafka broker or its client library.";
+	if (ks_error_is_passing(err))
+	{
+		*hint = "Check that the broker runs and that bootstrap_servers of the server names it.";
+		return ERRCODE_CONNECTION_FAILURE;
+	}
+	switch (ks_fetch_error_code(err))
+	{
+		case KS_FETCH_DENIED:
+			*hint = "Check the user mapping, and the permissions the broker gives to that user.";
+			return ERRCODE_INSUFFICIENT_PRIVILEGE;
+		case KS_FETCH_TOPIC_MISSING:
+			*hint = "Check the name of the topic, or create it.";
+			return ERRCODE_UNDEFINED_OBJECT;
+		case KS_FETCH_OUT_OF_RANGE:
+			return ERRCODE_FDW_ERROR;
+		case KS_FETCH_CORRUPT:
+			return ERRCODE_DATA_CORRUPTED;
+		default:
+			break;
+	}
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR__SSL:
+			*hint = "Check the ssl_* options of the server and of the user mapping.";
+			return ERRCODE_CONNECTION_FAILURE;
+		case RD_KAFKA_RESP_ERR_INVALID_PARTITIONS:
+		case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
+		case RD_KAFKA_RESP_ERR_INVALID_CONFIG:
+		case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+		case RD_KAFKA_RESP_ERR__INVALID_ARG:
+			return ERRCODE_INVALID_PARAMETER_VALUE;
+		default:
+			return ERRCODE_FDW_ERROR;
+	}
+}
+
+/*
+ * Raises the error of a request that failed.  action completes "could not ...";
+ * topic may be NULL; detail is text of the library, or NULL for its name of err.
+ */
+void
+ks_request_failed(KsClient *client, rd_kafka_resp_err_t err, const char *detail,
+				  const char *action, const char *topic)
+{
+	const char *hint;
+	int			sqlstate = ks_request_sqlstate(err, &hint);
+	char	   *clean = ks_client_clean_text(client, detail ? detail : rd_kafka_err2str(err));
+
+	/* What went wrong with the connection says more than "timed out". */
+	if (ks_error_is_passing(err) && client->last_error[0] != '\0')
+		clean = psprintf("%s: %s", clean, client->last_error);
+	if (topic)
+		ereport(ERROR,
+				(errcode(sqlstate),
+				 errmsg("could not %s of Kafka topic \"%s\" on server \"%s\"",
+						action, topic, client->server),
+				 errdetail("%s", clean),
+				 errhint("%s", hint)));
+	else
+		ereport(ERROR,
+				(errcode(sqlstate),
+				 errmsg("could not %s on Kafka server \"%s\"", action, client->server),
+				 errdetail("%s", clean),
+				 errhint("%s", hint)));
+}

@@ -1,0 +1,47 @@
+/*
+ * analyze.h
+ *		What a continuous query may contain, and what kind of query it is.
+ *
+ * Looks at the stored view of a query (analysed by Postgres) and either refuses
+ * it, with an error that names the construct and a hint, or tells the operators
+ * that keep its table up to date.
+ */
+#ifndef KS_ANALYZE_H
+#define KS_ANALYZE_H
+
+#include "catalog/query_cat.h"
+#include "nodes/parsenodes.h"
+
+typedef struct KsAnalysis
+{
+	KsQueryKind kind;			/* KS_QUERY_APPEND or KS_QUERY_AGGREGATE */
+	Query	   *query;			/* private copy of the view's query */
+	List	   *streams;		/* oid list: the streams it reads, each once */
+	List	   *lookups;		/* oid list: other relations it reads */
+	bool		global;			/* aggregate without GROUP BY */
+	List	   *group_exprs;	/* TargetEntry *: grouping expressions, in order */
+	List	   *aggs;			/* Aggref *: distinct aggregate calls of target list and HAVING */
+	List	   *agg_kinds;		/* int list, parallel to aggs: KsAggKind */
+	bool		keep_inputs;	/* some aggregate's state cannot be saved */
+	bool		state_is_visible;	/* the result table itself is the state */
+	List	   *key_columns;	/* char *: result columns holding the group keys, in group order */
+} KsAnalysis;
+
+/* Analyses (and refuses with 0A000) the query of a view, in the current context. */
+extern KsAnalysis *ks_analyze_view(Oid view);
+
+/*
+ * Creates what the query needs beside its result table, which exists: the
+ * unique index or PRIMARY KEY on the result (primary_key: list of char *, or
+ * NIL: inferred), the state or inputs table (owned by the result's owner), the
+ * first row of a global aggregate.  Fills key_columns, state and inputs of row.
+ */
+extern void ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key);
+
+/* Empties result, state and inputs, for reset(); recreates a global aggregate's first row. */
+extern void ks_clear_state(const KsQueryRow *row);
+
+/* Readable plan for kstream.explain: operators and SQL statements, one text. */
+extern char *ks_explain_query(const KsQueryRow *row);
+
+#endif							/* KS_ANALYZE_H */

@@ -1,0 +1,519 @@
+/*
+ * compile.c
+ *		From the analysed query to the statements a batch runs.
+ *
+ * Row-wise query: the stored SELECT itself; scanning the stream shows the batch.
+ *
+ * Aggregate: three pieces are cut out of the Query tree and deparsed.
+ *	- the row statement: grouping expressions and aggregate arguments over the
+ *	  same FROM and WHERE, one row per input row;
+ *	- the final statement: select list and HAVING, with every aggregate and
+ *	  grouping expression replaced by a column of the touched groups.  It is left
+ *	  out where each result column simply is a key or an aggregate;
+ *	- with kept inputs instead: one statement that recomputes a group from its
+ *	  inputs in arrival order.
+ *
+ * Runs in: worker or any backend, in a transaction, under the settings pinned
+ * with the query (names are deparsed for the search_path they are parsed with).
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "exec/aggstate.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/tlist.h"
+#include "parser/parse_clause.h"
+#include "parser/parse_oper.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+
+#include "base/compat.h"
+#include "catalog/stream_def.h"
+#include "plan/compile.h"
+
+/* The columns a row statement collects. */
+typedef struct RowColumns
+{
+	List	   *tlist;			/* TargetEntry * */
+	int			nkeys;
+} RowColumns;
+
+/* Column number (from 0) of the expression in the row statement, adding it if need be. */
+static int
+row_column(RowColumns *columns, Expr *expr)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns->tlist)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (tle->resno > columns->nkeys && equal(tle->expr, expr))
+			return tle->resno - 1;
+	}
+	columns->tlist = lappend(columns->tlist,
+							 makeTargetEntry(copyObject(expr), list_length(columns->tlist) + 1,
+											 psprintf("c%d", list_length(columns->tlist) + 1 - columns->nkeys),
+											 false));
+	return list_length(columns->tlist) - 1;
+}
+
+/* Lays out the columns of the row statement and where each aggregate finds its arguments. */
+static List *
+plan_row_columns(KsPlan *plan, KsAnalysis *analysis)
+{
+	RowColumns	columns = {NIL, 0};
+	ListCell   *lc;
+	int			i = 0;
+
+	foreach(lc, analysis->group_exprs)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		columns.nkeys++;
+		columns.tlist = lappend(columns.tlist,
+								makeTargetEntry(copyObject(tle->expr), columns.nkeys,
+												psprintf("k%d", columns.nkeys), false));
+	}
+	plan->nkeys = columns.nkeys;
+	plan->naggs = list_length(analysis->aggs);
+	plan->aggs = palloc0(sizeof(KsPlanAgg) * Max(plan->naggs, 1));
+	foreach(lc, analysis->aggs)
+	{
+		KsPlanAgg  *agg = &plan->aggs[i];
+		ListCell   *la;
+
+		agg->aggref = lfirst_node(Aggref, lc);
+		agg->kind = list_nth_int(analysis->agg_kinds, i);
+		agg->argcols = palloc(sizeof(int) * (list_length(agg->aggref->args) + 1));
+		foreach(la, agg->aggref->args)
+			agg->argcols[agg->nargs++] = row_column(&columns, lfirst_node(TargetEntry, la)->expr);
+		agg->filtercol = agg->aggref->aggfilter == NULL ? -1 :
+			row_column(&columns, agg->aggref->aggfilter);
+		i++;
+	}
+	plan->ninputs = list_length(columns.tlist) - columns.nkeys;
+	return columns.tlist;
+}
+
+/* Remembers the types of the row statement's columns. */
+static void
+plan_row_types(KsPlan *plan, List *tlist)
+{
+	ListCell   *lc;
+
+	plan->key_types = palloc(sizeof(Oid) * Max(plan->nkeys, 1));
+	plan->key_typmods = palloc(sizeof(int32) * Max(plan->nkeys, 1));
+	plan->key_collations = palloc(sizeof(Oid) * Max(plan->nkeys, 1));
+	plan->input_types = palloc(sizeof(Oid) * Max(plan->ninputs, 1));
+	plan->input_collations = palloc(sizeof(Oid) * Max(plan->ninputs, 1));
+	foreach(lc, tlist)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		int			i = tle->resno - 1;
+
+		if (i < plan->nkeys)
+		{
+			plan->key_types[i] = exprType((Node *) tle->expr);
+			plan->key_typmods[i] = exprTypmod((Node *) tle->expr);
+			plan->key_collations[i] = exprCollation((Node *) tle->expr);
+		}
+		else
+		{
+			plan->input_types[i - plan->nkeys] = exprType((Node *) tle->expr);
+			plan->input_collations[i - plan->nkeys] = exprCollation((Node *) tle->expr);
+		}
+	}
+}
+
+/* Does the order of the input rows matter to some aggregate? */
+static bool
+order_matters(KsAnalysis *analysis)
+{
+	ListCell   *lc;
+
+	foreach(lc, analysis->aggs)
+	{
+		if (!ks_agg_order_insensitive(lfirst_node(Aggref, lc)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * order_by_offset
+ *		A join may hand on the rows of a batch in any order; where that matters,
+ *		sort them by partition and offset of the stream in FROM.
+ */
+static void
+order_by_offset(Query *query)
+{
+	int			varno;
+	const KsMetaColumn by[] = {KS_META_PARTITION, KS_META_OFFSET};
+
+	for (varno = 1; varno <= list_length(query->rtable); varno++)
+	{
+		RangeTblEntry *rte = rt_fetch(varno, query->rtable);
+		Relation	rel;
+		KsStreamDef *def;
+
+		if (rte->rtekind != RTE_RELATION || !rte->inFromCl || !ks_is_stream(rte->relid))
+			continue;
+		rel = table_open(rte->relid, AccessShareLock);
+		def = ks_stream_def_load(rel);
+		for (int i = 0; i < lengthof(by); i++)
+		{
+			AttrNumber	attnum = def->meta[by[i]];
+			KsColumnDef *column = &def->columns[attnum - 1];
+			SortGroupClause *clause = makeNode(SortGroupClause);
+			TargetEntry *tle;
+
+			tle = makeTargetEntry((Expr *) makeVar(varno, attnum, column->typid, column->typmod,
+												   column->collation, 0),
+								  list_length(query->targetList) + 1, NULL, true);
+			query->targetList = lappend(query->targetList, tle);
+			get_sort_group_operators(column->typid, true, true, false,
+									 &clause->sortop, &clause->eqop, NULL, &clause->hashable);
+			clause->tleSortGroupRef = assignSortGroupRef(tle, query->targetList);
+			query->sortClause = lappend(query->sortClause, clause);
+		}
+		table_close(rel, NoLock);
+		return;
+	}
+}
+
+/* The row statement of an aggregate. */
+static char *
+compile_row_statement(KsAnalysis *analysis, List *tlist)
+{
+	Query	   *query = copyObject(analysis->query);
+
+	query->targetList = copyObject(tlist);
+	query->groupClause = NIL;
+	query->havingQual = NULL;
+	query->hasAggs = false;
+	if (order_matters(analysis) &&
+		(list_length(query->jointree->fromlist) > 1 ||
+		 !IsA(linitial(query->jointree->fromlist), RangeTblRef)))
+		order_by_offset(query);
+	return pg_get_querydef(query, true);
+}
+
+/* State of replace_groups_mutator. */
+typedef struct ReplaceContext
+{
+	KsAnalysis *analysis;
+	KsPlan	   *plan;
+	bool		params;			/* keys become parameters $2.., aggregates keep their call over inputs */
+	int			sublevels_up;
+} ReplaceContext;
+
+static Node *replace_groups_mutator(Node *node, ReplaceContext *cxt);
+
+/* An aggregate call whose arguments are columns of the kept inputs. */
+static Node *
+aggregate_over_inputs(Aggref *aggref, KsPlanAgg *agg, ReplaceContext *cxt)
+{
+	Aggref	   *result = copyObject(aggref);
+	ListCell   *lc;
+	int			i = 0;
+
+	foreach(lc, result->args)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		int			col = agg->argcols[i++] - cxt->plan->nkeys;
+
+		tle->expr = (Expr *) makeVar(1, col + 1, exprType((Node *) tle->expr),
+									 exprTypmod((Node *) tle->expr),
+									 exprCollation((Node *) tle->expr), 0);
+	}
+	if (agg->filtercol >= 0)
+		result->aggfilter = (Expr *) makeVar(1, agg->filtercol - cxt->plan->nkeys + 1, BOOLOID, -1, InvalidOid, 0);
+	result->aggdirectargs = (List *) replace_groups_mutator((Node *) result->aggdirectargs, cxt);
+	return (Node *) result;
+}
+
+/* What stands for the aggregate call in the final or the recomputing statement. */
+static Node *
+replace_aggregate(Aggref *aggref, ReplaceContext *cxt)
+{
+	for (int i = 0; i < cxt->plan->naggs; i++)
+	{
+		KsPlanAgg  *agg = &cxt->plan->aggs[i];
+
+		if (!equal(agg->aggref, aggref))
+			continue;
+		if (cxt->params)
+			return aggregate_over_inputs(aggref, agg, cxt);
+		return (Node *) makeVar(1, cxt->plan->nkeys + i + 1, aggref->aggtype, -1,
+								aggref->aggcollid, cxt->sublevels_up);
+	}
+	elog(ERROR, "aggregate call not found in the plan");
+	return NULL;
+}
+
+/* What stands for grouping expression i. */
+static Node *
+replace_key(int i, ReplaceContext *cxt)
+{
+	if (cxt->params)
+	{
+		Param	   *param = makeNode(Param);
+
+		param->paramkind = PARAM_EXTERN;
+		param->paramid = i + 2;
+		param->paramtype = cxt->plan->key_types[i];
+		param->paramtypmod = cxt->plan->key_typmods[i];
+		param->paramcollid = cxt->plan->key_collations[i];
+		param->location = -1;
+		return (Node *) param;
+	}
+	return (Node *) makeVar(1, i + 1, cxt->plan->key_types[i], cxt->plan->key_typmods[i],
+							cxt->plan->key_collations[i], cxt->sublevels_up);
+}
+
+/*
+ * replace_groups_mutator
+ *		Replaces aggregates and grouping expressions of the query's own level,
+ *		inside sub-queries as well.
+ */
+static Node *
+replace_groups_mutator(Node *node, ReplaceContext *cxt)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == cxt->sublevels_up)
+		return replace_aggregate((Aggref *) node, cxt);
+	if (IsA(node, Query))
+	{
+		Query	   *result;
+
+		cxt->sublevels_up++;
+		result = query_tree_mutator((Query *) node, replace_groups_mutator, cxt, 0);
+		cxt->sublevels_up--;
+		return (Node *) result;
+	}
+	if (!IsA(node, List) && !IsA(node, TargetEntry) && !IsA(node, Const))
+	{
+		ListCell   *lc;
+		int			i = 0;
+
+		foreach(lc, cxt->analysis->group_exprs)
+		{
+			Node	   *key = (Node *) lfirst_node(TargetEntry, lc)->expr;
+
+			if (cxt->sublevels_up > 0)
+			{
+				key = copyObject(key);
+				IncrementVarSublevelsUp(key, cxt->sublevels_up, 0);
+			}
+			if (equal(node, key))
+				return replace_key(i, cxt);
+			i++;
+		}
+	}
+	return expression_tree_mutator(node, replace_groups_mutator, cxt);
+}
+
+/* A query over one pseudo relation with these columns, shown as a WITH name. */
+static Query *
+query_over(const char *relation, List *colnames)
+{
+	Query	   *query = makeNode(Query);
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+
+	rte->rtekind = RTE_CTE;
+	rte->ctename = pstrdup(relation);
+	rte->eref = makeAlias(relation, colnames);
+	rte->inFromCl = true;
+	ref->rtindex = 1;
+	query->commandType = CMD_SELECT;
+	query->querySource = QSRC_ORIGINAL;
+	query->canSetTag = true;
+	query->rtable = list_make1(rte);
+	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	return query;
+}
+
+/* The visible part of the select list, with groups replaced. */
+static List *
+replaced_target_list(ReplaceContext *cxt)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, cxt->analysis->query->targetList)
+	{
+		TargetEntry *tle = copyObject(lfirst_node(TargetEntry, lc));
+
+		if (tle->resjunk)
+			continue;
+		tle->expr = (Expr *) replace_groups_mutator((Node *) tle->expr, cxt);
+		tle->ressortgroupref = 0;
+		tle->resno = list_length(result) + 1;
+		result = lappend(result, tle);
+	}
+	return result;
+}
+
+/* The statement that computes result rows from touched groups. */
+static char *
+compile_final_statement(KsAnalysis *analysis, KsPlan *plan)
+{
+	ReplaceContext cxt = {analysis, plan, false, 0};
+	List	   *names = NIL;
+	Query	   *query;
+	int			i;
+
+	for (i = 1; i <= plan->nkeys; i++)
+		names = lappend(names, makeString(psprintf("k%d", i)));
+	for (i = 1; i <= plan->naggs; i++)
+		names = lappend(names, makeString(psprintf("a%d", i)));
+	names = lappend(names, makeString(pstrdup("g")));
+	query = query_over(KS_GROUPS_RELATION, names);
+	query->targetList = replaced_target_list(&cxt);
+	query->targetList = lappend(query->targetList,
+								makeTargetEntry((Expr *) makeVar(1, list_length(names), INT4OID, -1, InvalidOid, 0),
+												list_length(query->targetList) + 1, "g", false));
+	query->jointree->quals = replace_groups_mutator(copyObject(analysis->query->havingQual), &cxt);
+	query->hasSubLinks = analysis->query->hasSubLinks;
+	return pg_get_querydef(query, true);
+}
+
+/* The statement that recomputes one group from its kept inputs. */
+static char *
+compile_recompute_statement(KsAnalysis *analysis, KsPlan *plan, Oid inputs)
+{
+	ReplaceContext cxt = {analysis, plan, true, 0};
+	List	   *names = NIL;
+	Query	   *query;
+	StringInfoData sql;
+
+	for (int i = 1; i <= plan->ninputs; i++)
+		names = lappend(names, makeString(psprintf("c%d", i)));
+	query = query_over("kstream_inputs", names);
+	query->targetList = replaced_target_list(&cxt);
+	query->havingQual = replace_groups_mutator(copyObject(analysis->query->havingQual), &cxt);
+	query->hasAggs = true;
+	query->hasSubLinks = analysis->query->hasSubLinks;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "WITH kstream_inputs AS (SELECT ");
+	for (int i = 1; i <= plan->ninputs; i++)
+		appendStringInfo(&sql, "i.c%d, ", i);
+	appendStringInfo(&sql, "i._n FROM %s.%s i WHERE i._gid = $1 ORDER BY i._n) %s",
+					 quote_identifier(get_namespace_name(get_rel_namespace(inputs))),
+					 quote_identifier(get_rel_name(inputs)),
+					 pg_get_querydef(query, true));
+	return sql.data;
+}
+
+/* Where every result column simply is a key or an aggregate, say which. */
+static KsPlanOutput *
+plan_outputs(KsAnalysis *analysis, KsPlan *plan)
+{
+	KsPlanOutput *outputs = palloc0(sizeof(KsPlanOutput) * Max(plan->nout, 1));
+	ListCell   *lc;
+	int			n = 0;
+
+	if (analysis->query->havingQual != NULL)
+		return NULL;
+	foreach(lc, analysis->query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		int			i = 0;
+		ListCell   *lk;
+
+		if (tle->resjunk)
+			continue;
+		outputs[n].index = -1;
+		foreach(lk, analysis->group_exprs)
+		{
+			if (equal(lfirst_node(TargetEntry, lk)->expr, tle->expr))
+			{
+				outputs[n].is_key = true;
+				outputs[n].index = i;
+				break;
+			}
+			i++;
+		}
+		for (i = 0; i < plan->naggs && outputs[n].index < 0; i++)
+		{
+			if (equal(plan->aggs[i].aggref, tle->expr))
+				outputs[n].index = i;
+		}
+		if (outputs[n].index < 0)
+			return NULL;
+		n++;
+	}
+	return outputs;
+}
+
+/* See compile.h. */
+KsPlan *
+ks_compile(KsAnalysis *analysis, Oid inputs)
+{
+	KsPlan	   *plan = palloc0(sizeof(KsPlan));
+	List	   *tlist;
+
+	plan->kind = analysis->kind;
+	plan->nout = ExecCleanTargetListLength(analysis->query->targetList);
+	if (plan->kind == KS_QUERY_APPEND)
+	{
+		plan->row_sql = pg_get_querydef(copyObject(analysis->query), true);
+		return plan;
+	}
+	tlist = plan_row_columns(plan, analysis);
+	plan_row_types(plan, tlist);
+	plan->row_sql = compile_row_statement(analysis, tlist);
+	plan->keep_inputs = analysis->keep_inputs;
+	if (plan->keep_inputs)
+	{
+		if (OidIsValid(inputs))
+			plan->recompute_sql = compile_recompute_statement(analysis, plan, inputs);
+	}
+	else
+	{
+		plan->outputs = plan_outputs(analysis, plan);
+		if (plan->outputs == NULL)
+			plan->final_sql = compile_final_statement(analysis, plan);
+	}
+	return plan;
+}
+
+/* See compile.h. */
+char *
+ks_compile_source(Oid source, Oid relation)
+{
+	Relation	rel = table_open(relation, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		/* A column that the source lacks was added to the table later: it stays NULL. */
+		if (att->attisdropped)
+			continue;
+		if (get_attnum(source, NameStr(att->attname)) == InvalidAttrNumber || att->attgenerated != '\0')
+			appendStringInfo(&sql, "NULL::%s, ", format_type_with_typemod(att->atttypid, att->atttypmod));
+		else
+			appendStringInfo(&sql, "%s, ", quote_identifier(NameStr(att->attname)));
+	}
+	appendStringInfo(&sql, "_tombstone FROM %s.%s",
+					 quote_identifier(get_namespace_name(get_rel_namespace(source))),
+					 quote_identifier(get_rel_name(source)));
+	table_close(rel, NoLock);
+	return sql.data;
+}

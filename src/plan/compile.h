@@ -1,0 +1,62 @@
+/*
+ * compile.h
+ *		A continuous query compiled to SQL statements and native operators.
+ *
+ * The compiled text is never stored: it is made anew from the stored view when
+ * a task is opened, so that renames and pg_upgrade need no care.
+ */
+#ifndef KS_COMPILE_H
+#define KS_COMPILE_H
+
+#include "plan/analyze.h"
+#include "exec/aggstate.h"
+#include "nodes/primnodes.h"
+
+/* Name under which touched groups are shown to the final statement. */
+#define KS_GROUPS_RELATION "kstream_groups"
+
+typedef struct KsPlanAgg
+{
+	Aggref	   *aggref;
+	KsAggKind	kind;
+	int			nargs;
+	int		   *argcols;		/* columns of the row statement, from 0 */
+	int			filtercol;		/* column of FILTER's condition, or -1 */
+} KsPlanAgg;
+
+/* A result column that is simply a group key or an aggregate. */
+typedef struct KsPlanOutput
+{
+	bool		is_key;
+	int			index;
+} KsPlanOutput;
+
+typedef struct KsPlan
+{
+	KsQueryKind kind;
+	char	   *row_sql;		/* the row-wise part, over the batch */
+	int			nout;			/* columns of the result, junk left out */
+
+	/* Aggregates only.  Columns of the row statement: keys first, then inputs. */
+	int			nkeys;
+	Oid		   *key_types;
+	int32	   *key_typmods;
+	Oid		   *key_collations;
+	int			ninputs;
+	Oid		   *input_types;
+	Oid		   *input_collations;
+	int			naggs;
+	KsPlanAgg  *aggs;
+	bool		keep_inputs;
+	KsPlanOutput *outputs;		/* nout entries, or NULL: final_sql computes them */
+	char	   *final_sql;		/* over KS_GROUPS_RELATION (k1.., a1.., g); its last column is g */
+	char	   *recompute_sql;	/* of one group, from kept inputs: $1 = group id, $2.. = keys */
+} KsPlan;
+
+/* inputs: the table of kept inputs, or InvalidOid while there is none. */
+extern KsPlan *ks_compile(KsAnalysis *analysis, Oid inputs);
+
+/* The row statement of a KTable: its columns, then _tombstone. */
+extern char *ks_compile_source(Oid source, Oid relation);
+
+#endif							/* KS_COMPILE_H */

@@ -1,0 +1,126 @@
+/*
+ * explain.c
+ *		The compiled plan of a query as text, for kstream.explain().
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "catalog/stream_def.h"
+#include "plan/analyze.h"
+#include "plan/compile.h"
+
+/* Appends a statement, indented, under its title. */
+static void
+append_statement(StringInfo buf, const char *title, const char *sql)
+{
+	appendStringInfo(buf, "  %s:\n    ", title);
+	for (const char *p = sql; *p != '\0'; p++)
+	{
+		appendStringInfoChar(buf, *p);
+		if (*p == '\n')
+			appendStringInfoString(buf, "    ");
+	}
+	appendStringInfoChar(buf, '\n');
+}
+
+/* Qualified name of a relation. */
+static char *
+relation_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+}
+
+/* The line that says where records come from. */
+static void
+append_source(StringInfo buf, Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	KsStreamDef *def = ks_stream_def_load(rel);
+
+	if (def->local)
+		appendStringInfo(buf, "Source: local stream %s\n", relation_name(relid));
+	else
+		appendStringInfo(buf, "Source: topic \"%s\" as %s (format %s, key format %s)\n", def->topic,
+						 relation_name(relid), ks_format_name(def->format),
+						 ks_key_format_name(def->key_format));
+	table_close(rel, NoLock);
+}
+
+/* How the state of one aggregate is kept. */
+static const char *
+kind_text(KsAggKind kind)
+{
+	switch (kind)
+	{
+		case KS_AGG_DIRECT:
+			return "state is the transition value";
+		case KS_AGG_SERIAL:
+			return "state is serialized";
+		case KS_AGG_ADD:
+			return "state is the sum itself";
+		case KS_AGG_INPUTS:
+			return "inputs are kept, the group is recomputed";
+	}
+	return "";
+}
+
+/* The operators of a GROUP BY query. */
+static void
+append_aggregate(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, KsPlan *plan)
+{
+	appendStringInfo(buf, "Aggregate: %s", plan->nkeys == 0 ? "one group" : "groups by ");
+	for (int i = 0; i < plan->nkeys; i++)
+		appendStringInfo(buf, "%s%s", i > 0 ? ", " : "", quote_identifier(list_nth(analysis->key_columns, i)));
+	appendStringInfoChar(buf, '\n');
+	for (int i = 0; i < plan->naggs; i++)
+		appendStringInfo(buf, "  a%d = %s: %s\n", i + 1, get_func_name(plan->aggs[i].aggref->aggfnoid),
+						 plan->keep_inputs ? "inputs are kept, the group is recomputed" :
+						 kind_text(plan->aggs[i].kind));
+	appendStringInfo(buf, "  State: %s\n",
+					 analysis->state_is_visible ? "the result table itself" : relation_name(row->state));
+	if (OidIsValid(row->inputs))
+		appendStringInfo(buf, "  Inputs: %s\n", relation_name(row->inputs));
+	if (plan->final_sql != NULL)
+		append_statement(buf, "Statement over the groups of a batch", plan->final_sql);
+	if (plan->recompute_sql != NULL)
+		append_statement(buf, "Statement per group of a batch", plan->recompute_sql);
+}
+
+/* See analyze.h. */
+char *
+ks_explain_query(const KsQueryRow *row)
+{
+	StringInfoData buf;
+	KsAnalysis *analysis;
+	KsPlan	   *plan;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	if (OidIsValid(row->source))
+	{
+		append_source(&buf, row->source);
+		append_statement(&buf, "Statement over a batch", ks_compile_source(row->source, row->relation));
+		appendStringInfo(&buf, "Upsert: last record per key%s%s; a tombstone deletes\n",
+						 row->version_column != NULL ? " with the greatest " : "",
+						 row->version_column != NULL ? quote_identifier(row->version_column) : "");
+		appendStringInfo(&buf, "Result: table %s", relation_name(row->relation));
+		return buf.data;
+	}
+	analysis = ks_analyze_view(row->view);
+	plan = ks_compile(analysis, row->inputs);
+	foreach(lc, analysis->streams)
+		append_source(&buf, lfirst_oid(lc));
+	foreach(lc, analysis->lookups)
+		appendStringInfo(&buf, "Lookup: %s\n", relation_name(lfirst_oid(lc)));
+	append_statement(&buf, "Statement over a batch", plan->row_sql);
+	if (plan->kind == KS_QUERY_AGGREGATE)
+		append_aggregate(&buf, row, analysis, plan);
+	else
+		appendStringInfoString(&buf, "Append: every row\n");
+	appendStringInfo(&buf, "Result: table %s", relation_name(row->relation));
+	return buf.data;
+}

@@ -1,0 +1,260 @@
+/*
+ * ddl_event.c
+ *		Event trigger ddl_command_end: definitions made and changed by plain SQL.
+ *
+ * CREATE FOREIGN TABLE is an equal way to create a stream: here the metadata
+ * columns are added, the definition is checked and a local log is made.  A
+ * stream that comes with all its metadata columns comes from a dump (or from
+ * create_stream): its log is restored (or made) elsewhere.
+ *
+ * ALTER TABLE on a table that kstream maintains may change everything but its
+ * columns; a new owner becomes the owner of the query's hidden parts as well.
+ *
+ * Runs in: any backend.  Transaction: needed.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "commands/event_trigger.h"
+#include "commands/tablecmds.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "foreign/foreign.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "catalog/stream_def.h"
+#include "sql/ddl_event.h"
+#include "sql/ddl_util.h"
+#include "stream/local_log.h"
+#include "worker/wakeup.h"
+
+static bool enabled = true;
+
+/* Switches the trigger off while a function of ours creates a stream in steps. */
+void
+ks_event_trigger_enable(bool enable)
+{
+	enabled = enable;
+}
+
+/* Adds columns to a foreign table of the user's, without looking at that command again. */
+static void
+add_columns(Oid relid, List *definitions)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "ALTER FOREIGN TABLE %s", ks_qualified_name(relid));
+	foreach(lc, definitions)
+		appendStringInfo(&sql, "%s ADD COLUMN %s",
+						 foreach_current_index(lc) > 0 ? "," : "", (char *) lfirst(lc));
+	ks_event_trigger_enable(false);
+	PG_TRY();
+	{
+		SPI_connect();
+		ks_spi_execute(sql.data, false, 0, NULL, NULL, NULL);
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		ks_event_trigger_enable(true);
+	}
+	PG_END_TRY();
+	CommandCounterIncrement();
+}
+
+/* Makes a complete stream of a foreign table that a user has just created. */
+static void
+complete_stream(Oid relid)
+{
+	List	   *missing = ks_missing_metadata_columns(relid);
+	Relation	rel;
+	KsStreamDef *def;
+
+	if (get_rel_relispartition(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a stream cannot be a partition"),
+				 errhint("Create it as a foreign table of its own.")));
+	if (missing != NIL)
+		add_columns(relid, missing);
+	ks_check_stream(relid);
+	if (missing == NIL)
+		return;
+
+	rel = relation_open(relid, AccessShareLock);
+	def = ks_stream_def_load(rel);
+	relation_close(rel, NoLock);
+	if (def->local)
+		ks_local_log_create(relid, Max(def->partitions, 1));
+	else if (def->partitions > 0)
+		ks_ensure_topic(GetForeignServer(def->serverid)->servername, def->topic, def->partitions);
+}
+
+/* Gives a hidden part of a query the owner of its result. */
+static void
+carry_owner(Oid part, Oid owner)
+{
+	Relation	rel;
+	Oid			old;
+
+	if (!OidIsValid(part))
+		return;
+	rel = relation_open(part, AccessShareLock);
+	old = rel->rd_rel->relowner;
+	relation_close(rel, AccessShareLock);
+	if (old != owner)
+		ATExecChangeOwner(part, owner, true, AccessExclusiveLock);
+}
+
+/* The next column that is not dropped, at or after *attnum (from 0), or NULL. */
+static Form_pg_attribute
+next_column(TupleDesc desc, int *attnum)
+{
+	while (*attnum < desc->natts)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, (*attnum)++);
+
+		if (!att->attisdropped)
+			return att;
+	}
+	return NULL;
+}
+
+/* A metadata column: one that a stream has and its table has not. */
+static bool
+is_metadata(Form_pg_attribute att)
+{
+	for (int i = 0; i < KS_NUM_META; i++)
+	{
+		if (strcmp(NameStr(att->attname), ks_meta_name((KsMetaColumn) i)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Raises an error unless the table still has the columns it is computed with. */
+static void
+check_columns(const KsQueryRow *row)
+{
+	Relation	result = relation_open(row->relation, AccessShareLock);
+	Relation	model = relation_open(OidIsValid(row->view) ? row->view : row->source,
+									  AccessShareLock);
+	int			i = 0;
+	int			j = 0;
+
+	for (;;)
+	{
+		Form_pg_attribute a = next_column(RelationGetDescr(result), &i);
+		Form_pg_attribute b = next_column(RelationGetDescr(model), &j);
+
+		while (b && !OidIsValid(row->view) && is_metadata(b))
+			b = next_column(RelationGetDescr(model), &j);
+		if (a == NULL && b == NULL)
+			break;
+		if (a == NULL || b == NULL || strcmp(NameStr(a->attname), NameStr(b->attname)) != 0 ||
+			a->atttypid != b->atttypid || a->atttypmod != b->atttypmod ||
+			a->attcollation != b->attcollation)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot change the columns of table \"%s\"",
+							RelationGetRelationName(result)),
+					 errdetail("Its columns are those of the query or topic it is computed from."),
+					 errhint("Use a view over the table, or create another table.")));
+	}
+	relation_close(model, NoLock);
+	relation_close(result, NoLock);
+}
+
+/* A table that kstream maintains was altered. */
+static void
+check_result(const KsQueryRow *row)
+{
+	Relation	rel = relation_open(row->relation, AccessShareLock);
+	Oid			owner = rel->rd_rel->relowner;
+
+	relation_close(rel, NoLock);
+	check_columns(row);
+	carry_owner(row->view, owner);
+	carry_owner(row->source, owner);
+	carry_owner(row->state, owner);
+	carry_owner(row->inputs, owner);
+	ks_notify_definitions_changed();
+}
+
+/* One relation that the command created or changed. */
+static void
+check_relation(Oid relid, bool created)
+{
+	KsQueryRow *row;
+
+	if (ks_is_stream(relid))
+	{
+		if (created)
+			complete_stream(relid);
+		else
+		{
+			ks_check_stream(relid);
+			ks_local_log_follow(relid);
+		}
+		ks_notify_definitions_changed();
+	}
+	else if (get_rel_relkind(relid) == RELKIND_RELATION)
+	{
+		row = ks_query_load_by_relation(relid);
+		if (row)
+			check_result(row);
+	}
+}
+
+PG_FUNCTION_INFO_V1(ks_ddl_command_end);
+
+/* The event trigger: looks at the relations that the command created or changed. */
+Datum
+ks_ddl_command_end(PG_FUNCTION_ARGS)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *created = NIL;
+	List	   *changed = NIL;
+	ListCell   *lc;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by event trigger manager", "ddl_command_end")));
+	if (!enabled)
+		PG_RETURN_NULL();
+
+	SPI_connect();
+	ks_spi_execute("SELECT c.oid, bool_or(d.command_tag = 'CREATE FOREIGN TABLE')"
+				   " FROM pg_event_trigger_ddl_commands() d"
+				   " JOIN pg_class c ON c.oid = d.objid"
+				   " WHERE d.classid = 'pg_class'::regclass AND c.relkind IN ('r', 'f')"
+				   " GROUP BY c.oid", false, 0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		Oid			relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
+		bool		is_new = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		if (is_new)
+			created = lappend_oid(created, relid);
+		else
+			changed = lappend_oid(changed, relid);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+
+	foreach(lc, created)
+		check_relation(lfirst_oid(lc), true);
+	foreach(lc, changed)
+		check_relation(lfirst_oid(lc), false);
+	PG_RETURN_NULL();
+}

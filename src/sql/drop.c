@@ -1,0 +1,146 @@
+/*
+ * drop.c
+ *		Event trigger sql_drop: catalog rows go with what they describe.
+ *
+ * Parts of a query are dropped with its table through pg_depend; what lost its
+ * link (after a restore of data only) is dropped here.
+ *
+ * Runs in: any backend.  Transaction: needed.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
+#include "commands/event_trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "catalog/query_cat.h"
+#include "worker/wakeup.h"
+
+/* Drops a part that the drop of the whole has left. */
+static void
+drop_leftover(Oid relid)
+{
+	ObjectAddress address;
+
+	if (!OidIsValid(relid) || get_rel_relkind(relid) == '\0')
+		return;
+	ObjectAddressSet(address, RelationRelationId, relid);
+	performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+	CommandCounterIncrement();
+}
+
+/* The relations the command dropped, as oid[]; NULL if there are none. */
+static ArrayType *
+dropped_relations(void)
+{
+	Datum	   *oids;
+	ArrayType  *result;
+
+	ks_spi_execute("SELECT objid FROM pg_event_trigger_dropped_objects()"
+				   " WHERE classid = 'pg_class'::regclass AND objsubid = 0",
+				   false, 0, NULL, NULL, NULL);
+	if (SPI_processed == 0)
+		return NULL;
+	oids = palloc(SPI_processed * sizeof(Datum));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		oids[i] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+	}
+	result = construct_array(oids, (int) SPI_processed, OIDOID, sizeof(Oid), true, TYPALIGN_INT);
+	return result;
+}
+
+/* Removes the queries that have lost their table or a part. */
+static void
+drop_queries(ArrayType *relations)
+{
+	Oid			types[1] = {OIDARRAYOID};
+	Datum		values[1] = {PointerGetDatum(relations)};
+	List	   *ids = NIL;
+	ListCell   *lc;
+
+	ks_spi_execute("SELECT id FROM kstream_catalog.query"
+				   " WHERE ARRAY[relation, view, source, state, inputs]::oid[] && $1",
+				   false, 1, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		ids = lappend_int(ids, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+														   SPI_tuptable->tupdesc, 1, &isnull)));
+	}
+	foreach(lc, ids)
+	{
+		KsQueryRow *row = ks_query_load(lfirst_int(lc));
+
+		if (row == NULL)
+			continue;
+		ks_query_delete(row->id);
+		drop_leftover(row->view);
+		drop_leftover(row->source);
+		drop_leftover(row->state);
+		drop_leftover(row->inputs);
+	}
+	if (ids != NIL)
+		ks_notify_definitions_changed();
+}
+
+/* Removes the logs of local streams that are gone. */
+static void
+drop_local_logs(ArrayType *relations)
+{
+	Oid			types[1] = {OIDARRAYOID};
+	Datum		values[1] = {PointerGetDatum(relations)};
+	List	   *leftovers = NIL;
+	ListCell   *lc;
+
+	ks_spi_execute("DELETE FROM kstream_catalog.local_log"
+				   " WHERE relation = ANY ($1) RETURNING log::oid, segments::oid",
+				   false, 1, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		for (int col = 1; col <= 2; col++)
+		{
+			bool		isnull;
+
+			leftovers = lappend_oid(leftovers,
+									DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+																   SPI_tuptable->tupdesc,
+																   col, &isnull)));
+		}
+	}
+	foreach(lc, leftovers)
+		drop_leftover(lfirst_oid(lc));
+}
+
+PG_FUNCTION_INFO_V1(ks_sql_drop);
+
+/* The event trigger. */
+Datum
+ks_sql_drop(PG_FUNCTION_ARGS)
+{
+	ArrayType  *relations;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by event trigger manager", "sql_drop")));
+	SPI_connect();
+	relations = dropped_relations();
+	if (relations)
+	{
+		drop_queries(relations);
+		drop_local_logs(relations);
+	}
+	SPI_finish();
+	PG_RETURN_NULL();
+}

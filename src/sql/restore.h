@@ -1,0 +1,17 @@
+/*
+ * restore.h
+ *		What a dump does not hold: links between a query and its parts.
+ */
+#ifndef KS_RESTORE_H
+#define KS_RESTORE_H
+
+#include "postgres.h"
+#include "catalog/query_cat.h"
+
+/* Makes the parts of the query belong to its table again. */
+extern void ks_relink_query(const KsQueryRow *row);
+
+/* The same for the logs of local streams. */
+extern void ks_relink_local_logs(void);
+
+#endif							/* KS_RESTORE_H */

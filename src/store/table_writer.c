@@ -1,0 +1,541 @@
+/*
+ * table_writer.c
+ *		Finding and writing single rows of result and state tables.
+ *
+ * See table_writer.h for the idea.  The executor helpers used are those of
+ * logical replication's apply worker (execReplication.c).
+ *
+ * Runs in: worker or a backend that steps, inside a transaction, as the owner
+ * of the table.  Memory: the context current at ks_writer_open.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/nbtree.h"
+#include "access/relscan.h"
+#include "access/tableam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "commands/trigger.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+
+#include "base/compat.h"
+#include "base/guc.h"
+#include "store/table_writer.h"
+
+/* Rows handed to the table access method at once by ks_writer_append. */
+#define APPEND_CHUNK 1000
+
+/* Where the row of a key was seen last. */
+typedef struct HintEntry
+{
+	uint64		hash;
+	ItemPointerData tid;
+	char		status;
+} HintEntry;
+
+#define SH_PREFIX hint
+#define SH_ELEMENT_TYPE HintEntry
+#define SH_KEY_TYPE uint64
+#define SH_KEY hash
+#define SH_HASH_KEY(tb, key) ((uint32) ((key) ^ ((key) >> 32)))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+struct KsTableHints
+{
+	MemoryContext cxt;
+	hint_hash  *table;
+};
+
+/* Private part of a writer: the open index scan. */
+typedef struct WriterScan
+{
+	KsTableWriter base;
+	IndexScanDesc scan;
+	ScanKeyData *scankeys;
+	RegProcedure *eq_procs;
+	Oid		   *collations;
+	BlockNumber nblocks;
+} WriterScan;
+
+/* See table_writer.h. */
+KsKeySpec *
+ks_key_spec_create(Relation rel, List *names)
+{
+	KsKeySpec  *spec = palloc0(sizeof(KsKeySpec));
+	ListCell   *lc;
+
+	spec->columns = palloc0(sizeof(KsKeyColumn) * Max(list_length(names), 1));
+	foreach(lc, names)
+	{
+		KsKeyColumn *column = &spec->columns[spec->nkeys++];
+		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), lfirst(lc));
+		Form_pg_attribute att;
+		TypeCacheEntry *type;
+
+		if (attnum <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("key column \"%s\" of relation \"%s\" does not exist",
+							(char *) lfirst(lc), RelationGetRelationName(rel)),
+					 errhint("Drop the relation and create its query anew.")));
+		att = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+		type = lookup_type_cache(att->atttypid,
+								 TYPECACHE_EQ_OPR_FINFO | TYPECACHE_HASH_EXTENDED_PROC_FINFO);
+		if (!OidIsValid(type->eq_opr_finfo.fn_oid))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_FUNCTION),
+					 errmsg("could not identify an equality operator for key column \"%s\"", (char *) lfirst(lc))));
+		column->attnum = attnum;
+		column->typid = att->atttypid;
+		column->collation = att->attcollation;
+		column->typlen = att->attlen;
+		column->typbyval = att->attbyval;
+		fmgr_info_copy(&column->eq, &type->eq_opr_finfo, CurrentMemoryContext);
+		if (OidIsValid(type->hash_extended_proc_finfo.fn_oid))
+			fmgr_info_copy(&column->hash, &type->hash_extended_proc_finfo, CurrentMemoryContext);
+		else
+			/* money, bit, tsvector ...: built-in types whose equal values have equal images */
+			column->hash_image = att->atttypid < FirstNormalObjectId;
+	}
+	return spec;
+}
+
+/* See table_writer.h. */
+uint64
+ks_key_hash(const KsKeySpec *spec, const Datum *keys, const bool *nulls)
+{
+	uint64		hash = 0;
+
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		KsKeyColumn *column = &spec->columns[i];
+		uint64		one = 0;
+
+		if (nulls[i])
+			one = 1;
+		else if (OidIsValid(column->hash.fn_oid))
+			one = DatumGetUInt64(FunctionCall2Coll(&column->hash, column->collation, keys[i], UInt64GetDatum(0)));
+		else if (column->hash_image)
+			one = datum_image_hash(keys[i], column->typbyval, column->typlen);
+		hash = hash_combine64(hash, one);
+	}
+	return hash;
+}
+
+/* See table_writer.h. */
+bool
+ks_key_equal(const KsKeySpec *spec, const Datum *a, const bool *anulls,
+			 const Datum *b, const bool *bnulls)
+{
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		KsKeyColumn *column = &spec->columns[i];
+
+		if (anulls[i] != bnulls[i])
+			return false;
+		if (!anulls[i] &&
+			!DatumGetBool(FunctionCall2Coll(&column->eq, column->collation, a[i], b[i])))
+			return false;
+	}
+	return true;
+}
+
+/* See table_writer.h. */
+KsTableHints *
+ks_table_hints_create(void)
+{
+	KsTableHints *hints = palloc0(sizeof(KsTableHints));
+
+	hints->cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream row hints", ALLOCSET_DEFAULT_SIZES);
+	hints->table = hint_create(hints->cxt, 1024, NULL);
+	return hints;
+}
+
+/* Remembers where the key's row is; starts over when the memory is used up. */
+static void
+remember(KsTableWriter *writer, uint64 hash, ItemPointer tid)
+{
+	HintEntry  *entry;
+	bool		found;
+
+	if (writer->hints == NULL || !writer->plain_heap)
+		return;
+	if (writer->hints->table->members * sizeof(HintEntry) > (uint64) ks_cache_mem * 1024)
+		hint_reset(writer->hints->table);
+	entry = hint_insert(writer->hints->table, hash, &found);
+	entry->tid = *tid;
+}
+
+static void
+forget(KsTableWriter *writer, uint64 hash)
+{
+	if (writer->hints != NULL)
+		(void) hint_delete(writer->hints->table, hash);
+}
+
+/* True if the index is a complete unique btree over exactly the key columns. */
+static bool
+index_matches(Relation index, const KsKeySpec *keys, AttrNumber *index_keys)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (!form->indisunique || !form->indisvalid || !form->indimmediate ||
+		index->rd_rel->relam != BTREE_AM_OID ||
+		form->indnkeyatts != keys->nkeys ||
+		RelationGetIndexPredicate(index) != NIL || RelationGetIndexExpressions(index) != NIL)
+		return false;
+	for (int i = 0; i < form->indnkeyatts; i++)
+	{
+		int			k;
+
+		for (k = 0; k < keys->nkeys; k++)
+		{
+			if (keys->columns[k].attnum == form->indkey.values[i])
+				break;
+		}
+		if (k == keys->nkeys)
+			return false;
+		index_keys[i] = k;
+	}
+	return true;
+}
+
+/* Finds the unique index over the keys among the open indexes of the table. */
+static void
+choose_index(WriterScan *ws)
+{
+	KsTableWriter *writer = &ws->base;
+	ResultRelInfo *rri = writer->rri;
+	int			nkeys = writer->keys->nkeys;
+
+	writer->index_keys = palloc(sizeof(AttrNumber) * nkeys);
+	for (int i = 0; i < rri->ri_NumIndices; i++)
+	{
+		Relation	index = rri->ri_IndexRelationDescs[i];
+
+		if (!index_matches(index, writer->keys, writer->index_keys))
+			continue;
+		writer->index = index;
+		ws->scankeys = palloc0(sizeof(ScanKeyData) * nkeys);
+		ws->eq_procs = palloc(sizeof(RegProcedure) * nkeys);
+		ws->collations = palloc(sizeof(Oid) * nkeys);
+		for (int k = 0; k < nkeys; k++)
+		{
+			Oid			intype = index->rd_opcintype[k];
+
+			ws->eq_procs[k] = get_opcode(get_opfamily_member(index->rd_opfamily[k], intype, intype,
+															 BTEqualStrategyNumber));
+			ws->collations[k] = index->rd_indcollation[k];
+		}
+		ws->scan = ks_index_beginscan(writer->rel, index, GetActiveSnapshot(), nkeys);
+		return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("relation \"%s\" has no unique index over its key", RelationGetRelationName(writer->rel)),
+			 errhint("Create it again (UNIQUE NULLS NOT DISTINCT over the key columns); kstream finds rows by it.")));
+}
+
+/* Row-level triggers or stored generated columns keep us off the fast append. */
+static bool
+has_row_triggers(Relation rel)
+{
+	TriggerDesc *trig = rel->trigdesc;
+
+	if (rel->rd_att->constr && rel->rd_att->constr->has_generated_stored)
+		return true;
+	return trig != NULL &&
+		(trig->trig_insert_before_row || trig->trig_insert_after_row ||
+		 trig->trig_insert_instead_row || trig->trig_update_before_row ||
+		 trig->trig_update_after_row || trig->trig_delete_before_row ||
+		 trig->trig_delete_after_row);
+}
+
+/* See table_writer.h. */
+KsTableWriter *
+ks_writer_open(Oid relid, List *keys, KsTableHints *hints)
+{
+	WriterScan *ws = palloc0(sizeof(WriterScan));
+	KsTableWriter *writer = &ws->base;
+	Relation	rel = table_open(relid, RowExclusiveLock);
+	EState	   *estate;
+
+	if (check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("row-level security is forced on the owner of relation \"%s\"",
+						RelationGetRelationName(rel)),
+				 errhint("Use ALTER TABLE ... NO FORCE ROW LEVEL SECURITY; kstream writes as the table's owner.")));
+
+	writer->rel = rel;
+	writer->hints = hints;
+	writer->plain_heap = rel->rd_rel->relam == HEAP_TABLE_AM_OID;
+	writer->row_triggers = has_row_triggers(rel);
+
+	estate = ks_create_estate(rel);
+	estate->es_snapshot = GetActiveSnapshot();
+	estate->es_output_cid = GetCurrentCommandId(true);
+	writer->estate = estate;
+	writer->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->rri, rel, 1, NULL, 0);
+	estate->es_opened_result_relations = lappend(estate->es_opened_result_relations, writer->rri);
+	ExecOpenIndices(writer->rri, false);
+	ks_eval_plan_qual_init(&writer->epq, estate);
+	AfterTriggerBeginQuery();
+
+	writer->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	writer->old_slot = table_slot_create(rel, NULL);
+	ws->nblocks = writer->plain_heap ? RelationGetNumberOfBlocks(rel) : 0;
+	if (keys != NIL)
+	{
+		writer->keys = ks_key_spec_create(rel, keys);
+		choose_index(ws);
+	}
+	return writer;
+}
+
+/* See table_writer.h. */
+void
+ks_writer_close(KsTableWriter *writer)
+{
+	WriterScan *ws = (WriterScan *) writer;
+
+	if (ws->scan != NULL)
+		index_endscan(ws->scan);
+	AfterTriggerEndQuery(writer->estate);
+	ExecDropSingleTupleTableSlot(writer->slot);
+	ExecDropSingleTupleTableSlot(writer->old_slot);
+	EvalPlanQualEnd(&writer->epq);
+	ExecCloseResultRelations(writer->estate);
+	ExecResetTupleTable(writer->estate->es_tupleTable, false);
+	ExecCloseRangeTableRelations(writer->estate);
+	table_close(writer->rel, NoLock);
+	FreeExecutorState(writer->estate);
+}
+
+/* Has the row in old_slot this key? */
+static bool
+old_row_has_key(KsTableWriter *writer, const Datum *keys, const bool *nulls)
+{
+	for (int i = 0; i < writer->keys->nkeys; i++)
+	{
+		KsKeyColumn *column = &writer->keys->columns[i];
+		bool		isnull;
+		Datum		value = slot_getattr(writer->old_slot, column->attnum, &isnull);
+
+		if (isnull != nulls[i])
+			return false;
+		if (!isnull &&
+			!DatumGetBool(FunctionCall2Coll(&column->eq, column->collation, value, keys[i])))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * find_by_hint
+ *		Looks where the row was last.  The page is pruned first, as an index scan
+ *		would do: updates by TID never visit the page through an index, so nobody
+ *		else would.
+ */
+static bool
+find_by_hint(WriterScan *ws, uint64 hash, const Datum *keys, const bool *nulls)
+{
+	KsTableWriter *writer = &ws->base;
+	HintEntry  *entry;
+	BlockNumber block;
+	Buffer		buffer;
+	ItemPointerData tid;
+
+	if (writer->hints == NULL || !writer->plain_heap)
+		return false;
+	entry = hint_lookup(writer->hints->table, hash);
+	if (entry == NULL)
+		return false;
+	tid = entry->tid;
+	block = ItemPointerGetBlockNumber(&tid);
+	if (block >= ws->nblocks)
+	{
+		ws->nblocks = RelationGetNumberOfBlocks(writer->rel);
+		if (block >= ws->nblocks)
+			return false;
+	}
+	ExecClearTuple(writer->old_slot);
+	buffer = ReadBuffer(writer->rel, block);
+	heap_page_prune_opt(writer->rel, buffer);
+	ReleaseBuffer(buffer);
+	return table_tuple_fetch_row_version(writer->rel, &tid, GetActiveSnapshot(), writer->old_slot) &&
+		old_row_has_key(writer, keys, nulls);
+}
+
+/* Looks through the unique index; NULL is a key like any other. */
+static bool
+find_by_index(WriterScan *ws, const Datum *keys, const bool *nulls)
+{
+	KsTableWriter *writer = &ws->base;
+
+	for (int i = 0; i < writer->keys->nkeys; i++)
+	{
+		int			k = writer->index_keys[i];
+
+		if (nulls[k])
+			ScanKeyEntryInitialize(&ws->scankeys[i], SK_ISNULL | SK_SEARCHNULL, i + 1,
+								   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
+		else
+			ScanKeyEntryInitialize(&ws->scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
+								   ws->collations[i], ws->eq_procs[i], keys[k]);
+	}
+	index_rescan(ws->scan, ws->scankeys, writer->keys->nkeys, NULL, 0);
+	while (index_getnext_slot(ws->scan, ForwardScanDirection, writer->old_slot))
+	{
+		/* An index with COLLATE "C" or the like compares more finely, never less. */
+		if (old_row_has_key(writer, keys, nulls))
+			return true;
+	}
+	return false;
+}
+
+/* The only row of a table without a key (a global aggregate). */
+static bool
+find_only_row(KsTableWriter *writer)
+{
+	TableScanDesc scan = table_beginscan(writer->rel, GetActiveSnapshot(), 0, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, writer->old_slot);
+
+	if (found)
+		ExecMaterializeSlot(writer->old_slot);
+	table_endscan(scan);
+	return found;
+}
+
+/* See table_writer.h. */
+bool
+ks_writer_find(KsTableWriter *writer, uint64 hash, const Datum *keys, const bool *nulls)
+{
+	if (writer->keys == NULL)
+		return find_only_row(writer);
+	if (find_by_hint((WriterScan *) writer, hash, keys, nulls))
+		return true;
+	if (!find_by_index((WriterScan *) writer, keys, nulls))
+		return false;
+	remember(writer, hash, &writer->old_slot->tts_tid);
+	return true;
+}
+
+/* See table_writer.h. */
+void
+ks_writer_insert(KsTableWriter *writer, uint64 hash)
+{
+	ExecSimpleRelationInsert(writer->rri, writer->estate, writer->slot);
+	remember(writer, hash, &writer->slot->tts_tid);
+	ResetPerTupleExprContext(writer->estate);
+}
+
+/* See table_writer.h. */
+void
+ks_writer_update(KsTableWriter *writer, uint64 hash, ItemPointer tid)
+{
+	TupleTableSlot *old = writer->old_slot;
+
+	/* Row triggers read the old row by its TID. */
+	if (!ItemPointerEquals(&old->tts_tid, tid))
+	{
+		ExecClearTuple(old);
+		old->tts_tid = *tid;
+	}
+	ExecSimpleRelationUpdate(writer->rri, writer->estate, &writer->epq, old, writer->slot);
+	remember(writer, hash, &writer->slot->tts_tid);
+	ResetPerTupleExprContext(writer->estate);
+}
+
+/* See table_writer.h. */
+void
+ks_writer_delete(KsTableWriter *writer, uint64 hash, ItemPointer tid)
+{
+	TupleTableSlot *old = writer->old_slot;
+
+	if (!ItemPointerEquals(&old->tts_tid, tid))
+	{
+		ExecClearTuple(old);
+		old->tts_tid = *tid;
+	}
+	ExecSimpleRelationDelete(writer->rri, writer->estate, &writer->epq, old);
+	forget(writer, hash);
+	ResetPerTupleExprContext(writer->estate);
+}
+
+/* Rows one by one, with all that triggers and generated columns need. */
+static void
+append_slowly(KsTableWriter *writer, HeapTuple *tuples, int ntuples)
+{
+	for (int i = 0; i < ntuples; i++)
+	{
+		ExecClearTuple(writer->slot);
+		heap_deform_tuple(tuples[i], RelationGetDescr(writer->rel),
+						  writer->slot->tts_values, writer->slot->tts_isnull);
+		ExecStoreVirtualTuple(writer->slot);
+		ExecSimpleRelationInsert(writer->rri, writer->estate, writer->slot);
+		ResetPerTupleExprContext(writer->estate);
+	}
+}
+
+/* See table_writer.h. */
+void
+ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, int ntuples)
+{
+	TupleTableSlot **slots;
+	BulkInsertState bistate;
+	int			nslots = Min(ntuples, APPEND_CHUNK);
+
+	if (writer->row_triggers)
+	{
+		append_slowly(writer, tuples, ntuples);
+		return;
+	}
+	slots = palloc(sizeof(TupleTableSlot *) * Max(nslots, 1));
+	for (int i = 0; i < nslots; i++)
+		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(writer->rel), &TTSOpsHeapTuple);
+	bistate = GetBulkInsertState();
+	for (int from = 0; from < ntuples; from += APPEND_CHUNK)
+	{
+		int			n = Min(APPEND_CHUNK, ntuples - from);
+
+		for (int i = 0; i < n; i++)
+		{
+			ExecStoreHeapTuple(tuples[from + i], slots[i], false);
+			slots[i]->tts_tableOid = RelationGetRelid(writer->rel);
+			if (writer->rel->rd_att->constr)
+				ExecConstraints(writer->rri, slots[i], writer->estate);
+		}
+		table_multi_insert(writer->rel, slots, n, writer->estate->es_output_cid, 0, bistate);
+		for (int i = 0; i < n; i++)
+		{
+			if (writer->rri->ri_NumIndices > 0)
+				list_free(ks_insert_index_tuples(writer->rri, slots[i], writer->estate));
+			ExecClearTuple(slots[i]);
+		}
+		ResetPerTupleExprContext(writer->estate);
+		CHECK_FOR_INTERRUPTS();
+	}
+	FreeBulkInsertState(bistate);
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	pfree(slots);
+}

@@ -1,0 +1,539 @@
+/*
+ * runner.c
+ *		One continuous query in a worker: when it runs, and what happens to its errors.
+ *
+ * A runner takes the query's lock, opens its task and runs its batches, each in
+ * a transaction of its own; between batches there is neither transaction nor
+ * snapshot.  Everything that may fail runs guarded, so that an error of one
+ * query touches nothing but that query: the transaction is aborted, the task is
+ * closed, and the query is opened again, at the committed positions, after a
+ * delay that doubles from 1 s to 60 s until a batch is committed.  Errors that pass by themselves (a conflict,
+ * a lock not granted in time, pg_cancel_backend) are tried again at once a few
+ * times before anybody is told.
+ *
+ * An error that comes from the query being dropped, paused or changed at this
+ * moment is no error: the definition is looked at before one is reported.
+ *
+ * Runs in: workers.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "base/faultpoint.h"
+#include "base/guc.h"
+#include "commands/extension.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lwlock.h"
+#include "utils/backend_status.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+#include "worker/runner.h"
+#include "worker/slots.h"
+#include "worker/stats.h"
+
+#define KS_BATCH_TIMEOUT_MS (10 * 60 * 1000)
+#define KS_BACKOFF_MIN_MS 1000
+#define KS_BACKOFF_MAX_MS 60000
+#define KS_CONFLICT_MS 20		/* first delay after a passing error */
+#define KS_CONFLICTS_QUIET 5	/* so many of them in a row tell nobody */
+#define KS_LOCK_RETRY_MS 100
+#define KS_LOOK_AGAIN_MS 100
+#define KS_PUBLISH_MS 50
+#define KS_LOG_EVERY_MS 60000
+
+uint64		ks_runner_changes = 0;
+
+/* ks_runner_create: in the current context; nothing is opened yet. */
+KsRunner *
+ks_runner_create(const KsQueryRow *row, const char *name)
+{
+	KsRunner   *r = palloc0(sizeof(KsRunner));
+
+	r->id = row->id;
+	r->generation = row->generation;
+	r->name = pstrdup(name);
+	r->batch_rows = row->batch_rows;
+	r->batch_interval_ms = row->batch_interval_ms;
+	r->has_error = row->last_error != NULL;
+	r->ready = true;
+	ks_stat_state(r->id, r->generation, KS_STATE_STARTING, NULL);
+	return r;
+}
+
+/* close_body: ks_task_close, guarded. */
+static void
+close_body(void *arg)
+{
+	ks_task_close(((KsRunner *) arg)->task);
+}
+
+/* close_task: lets go of the task's client and memory; the lock stays. */
+static void
+close_task(KsRunner *r)
+{
+	ErrorData  *edata = NULL;
+
+	if (r->task != NULL)
+		edata = ks_guarded(close_body, r);
+	if (edata != NULL)
+		FreeErrorData(edata);
+	r->task = NULL;
+	if (r->cxt != NULL)
+		MemoryContextDelete(r->cxt);
+	r->cxt = NULL;
+	ks_runner_changes++;
+}
+
+/* release_query: closes the task and gives the query's lock away. */
+static void
+release_query(KsRunner *r)
+{
+	close_task(r);
+	if (r->locked)
+		ks_query_unlock(r->id);
+	r->locked = false;
+}
+
+/* ks_runner_destroy: another worker, or nobody, runs the query from now on. */
+void
+ks_runner_destroy(KsRunner *r)
+{
+	release_query(r);
+	pfree(r->name);
+	pfree(r);
+}
+
+/* ks_guarded: see runner.h. */
+ErrorData *
+ks_guarded(KsGuarded fn, void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData  *volatile edata = NULL;
+
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		fn(arg);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		MemoryContextSwitchTo(caller);
+		edata = CopyErrorData();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return edata;
+}
+
+/* definition_body: is the query still the one that this runner knows?  Sets changed. */
+static void
+definition_body(void *arg)
+{
+	KsRunner   *r = arg;
+	KsQueryRow *row = NULL;
+
+	if (OidIsValid(get_extension_oid("kstream", true)))
+		row = ks_query_load(r->id);
+	r->changed = row == NULL || row->paused || row->generation != r->generation;
+}
+
+/* definition_changed: see definition_body; what cannot be looked at now has changed. */
+static bool
+definition_changed(KsRunner *r)
+{
+	ErrorData  *edata = ks_guarded(definition_body, r);
+
+	if (edata != NULL)
+	{
+		r->changed = true;
+		FreeErrorData(edata);
+	}
+	return r->changed;
+}
+
+/* What remember_body stores. */
+typedef struct KsErrorNote
+{
+	int32		id;
+	int			sqlstate;		/* 0: the query goes on again */
+	const char *message;
+} KsErrorNote;
+
+/* remember_body: stores or clears the error in the catalog. */
+static void
+remember_body(void *arg)
+{
+	KsErrorNote *note = arg;
+
+	if (note->sqlstate != 0)
+		ks_query_set_error(note->id, note->sqlstate, note->message);
+	else
+		ks_query_clear_error(note->id);
+}
+
+/* remember_error: tells the catalog; that it cannot be told now is no reason to stop. */
+static void
+remember_error(KsRunner *r, int sqlstate, const char *message)
+{
+	KsErrorNote note = {r->id, sqlstate, message};
+	ErrorData  *edata = ks_guarded(remember_body, &note);
+
+	if (edata != NULL)
+		FreeErrorData(edata);
+	else
+		r->has_error = sqlstate != 0;
+}
+
+/* is_passing: will the same batch probably succeed when tried again? */
+static bool
+is_passing(int sqlstate)
+{
+	return sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlstate == ERRCODE_QUERY_CANCELED;
+}
+
+/* jittered: the delay, 20 % up or down. */
+static long
+jittered(long ms)
+{
+	return (long) (ms * (0.8 + 0.4 * pg_prng_double(&pg_global_prng_state)));
+}
+
+/* log_failure: once a minute per kind of error. */
+static void
+log_failure(KsRunner *r, const ErrorData *edata, TimestampTz now)
+{
+	if (r->logged_sqlstate == edata->sqlerrcode && r->logged_at != 0 &&
+		now < TimestampTzPlusMilliseconds(r->logged_at, KS_LOG_EVERY_MS))
+		return;
+	r->logged_at = now;
+	r->logged_sqlstate = edata->sqlerrcode;
+	ereport(WARNING,
+			(errcode(edata->sqlerrcode),
+			 errmsg("continuous query %s failed: %s", r->name, edata->message),
+			 edata->detail_log ? errdetail_internal("%s", edata->detail_log) :
+			 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
+			 edata->hint ? errhint("%s", edata->hint) : 0,
+			 edata->context ? errcontext("%s", edata->context) : 0));
+}
+
+/* handle_error: decides when the query is tried again, and who is told why. */
+static void
+handle_error(KsRunner *r, ErrorData *edata)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		passing = is_passing(edata->sqlerrcode);
+	long		delay_ms;
+
+	close_task(r);
+	r->ready = true;
+	if (definition_changed(r))
+	{
+		r->retry_at = TimestampTzPlusMilliseconds(now, KS_LOCK_RETRY_MS);
+		FreeErrorData(edata);
+		return;
+	}
+	if (passing && r->conflicts < KS_CONFLICTS_QUIET)
+	{
+		delay_ms = jittered(KS_CONFLICT_MS << r->conflicts);
+		r->conflicts++;
+		ks_stat_error(r->id, r->generation, false, edata->sqlerrcode, edata->message);
+		ereport(DEBUG1,
+				(errmsg_internal("continuous query %s: %s, trying again", r->name, edata->message)));
+	}
+	else
+	{
+		delay_ms = jittered(Min((long) KS_BACKOFF_MIN_MS << Min(r->failures, 6),
+								KS_BACKOFF_MAX_MS));
+		r->failures++;
+		ks_stat_error(r->id, r->generation, true, edata->sqlerrcode, edata->message);
+		log_failure(r, edata, now);
+		remember_error(r, edata->sqlerrcode, edata->message);
+		ks_worker_progress();
+	}
+	r->retry_at = TimestampTzPlusMilliseconds(now, delay_ms);
+	FreeErrorData(edata);
+}
+
+/* healthy: the query works again. */
+static void
+healthy(KsRunner *r)
+{
+	r->failures = 0;
+	r->conflicts = 0;
+	r->logged_at = 0;
+	if (r->has_error)
+		remember_error(r, 0, NULL);
+}
+
+/* open_body: takes the lock and opens the task. */
+static void
+open_body(void *arg)
+{
+	KsRunner   *r = arg;
+	MemoryContext old;
+
+	if (!r->locked && !ks_query_lock(r->id, true, false))
+		return;
+	r->locked = true;
+	r->cxt = AllocSetContextCreate(TopMemoryContext, "kstream query", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(r->cxt);
+	r->task = ks_task_open(r->id, true);
+	MemoryContextSwitchTo(old);
+}
+
+/* open_task: false if the query cannot run now; retry_at says when to try again. */
+static bool
+open_task(KsRunner *r)
+{
+	ErrorData  *edata;
+
+	edata = ks_guarded(open_body, r);
+	ks_runner_changes++;
+	if (edata != NULL)
+	{
+		handle_error(r, edata);
+		return false;
+	}
+	if (r->task == NULL)
+	{
+		r->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOCK_RETRY_MS);
+		return false;
+	}
+	KS_FAULT("after_open");
+	return true;
+}
+
+/* batch_rows: how many records a batch of the query may have. */
+static int
+batch_rows(const KsRunner *r)
+{
+	return r->batch_rows > 0 ? r->batch_rows : ks_batch_rows;
+}
+
+/* batch_interval: least time from batch to batch, in ms. */
+static int
+batch_interval(const KsRunner *r)
+{
+	return r->batch_interval_ms >= 0 ? r->batch_interval_ms : ks_batch_interval;
+}
+
+/*
+ * fetch: takes what has arrived, outside of any transaction.  Returns 1 if
+ * there is a batch, 0 if not, -1 after an error.
+ */
+static int
+fetch(KsRunner *r)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData  *volatile edata = NULL;
+	volatile bool found = false;
+
+	PG_TRY();
+	{
+		ks_task_drain_eventfd(r->task);
+		found = ks_task_fetch(r->task, batch_rows(r));
+		KS_FAULT("after_fetch");
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(caller);
+		edata = CopyErrorData();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		LWLockReleaseAll();
+		pgstat_report_wait_end();
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (edata != NULL)
+	{
+		handle_error(r, edata);
+		return -1;
+	}
+	return found ? 1 : 0;
+}
+
+/* What batch_body works on. */
+typedef struct KsBatchRun
+{
+	KsRunner   *runner;
+	KsTaskProgress progress;
+} KsBatchRun;
+
+/* batch_body: the batch, in its transaction. */
+static void
+batch_body(void *arg)
+{
+	KsBatchRun *run = arg;
+
+	enable_timeout_after(STATEMENT_TIMEOUT, KS_BATCH_TIMEOUT_MS);
+	ks_task_run(run->runner->task, &run->progress);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	KS_FAULT("before_commit");
+}
+
+/* count_batch: for stat_query. */
+static void
+count_batch(KsRunner *r, const KsTaskProgress *progress, TimestampTz end)
+{
+	int64		latency_us = -1;
+
+	if (!TIMESTAMP_NOT_FINITE(progress->newest) && progress->newest != 0)
+		latency_us = end - progress->newest;
+	ks_stat_batch(r->id, progress->records, progress->rows_out, progress->dead,
+				  end - r->batch_at, latency_us);
+}
+
+/* publish_partition: ks_task_visit_partitions' visitor. */
+static void
+publish_partition(Oid source, const char *topic, int32 partition, int64 next_offset,
+				  int64 end_offset, TimestampTz stream_time, void *arg)
+{
+	KsRunner   *r = arg;
+
+	ks_stat_partition(r->id, source, partition, r->generation,
+					  next_offset, end_offset, stream_time);
+}
+
+/* ks_runner_publish: shows committed positions in shared memory; now and then, or by force. */
+void
+ks_runner_publish(KsRunner *r, bool force)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	r->unpublished = true;
+	if (r->task == NULL ||
+		(!force && now < TimestampTzPlusMilliseconds(r->published_at, KS_PUBLISH_MS)))
+		return;
+	ks_task_visit_partitions(r->task, publish_partition, r);
+	r->unpublished = false;
+	r->published_at = now;
+}
+
+/* rest: nothing has arrived; shows what the query waits for. */
+static void
+rest(KsRunner *r)
+{
+	r->ready = false;
+	r->retry_at = 0;
+	if ((r->failures > 0 || r->has_error) && !ks_task_caught_up(r->task))
+		return;
+	if (r->failures > 0 || r->conflicts > 0 || r->has_error)
+		healthy(r);
+	ks_stat_state(r->id, r->generation, KS_STATE_WAITING, ks_task_trouble(r->task));
+	ks_runner_publish(r, false);
+}
+
+/* run_batch: commits what was fetched, or handles the error. */
+static void
+run_batch(KsRunner *r)
+{
+	KsBatchRun	run = {r};
+	ErrorData  *edata;
+
+	run.progress.newest = DT_NOBEGIN;
+	r->batch_at = GetCurrentTimestamp();
+	pgstat_report_activity(STATE_RUNNING, r->name);
+	edata = ks_guarded(batch_body, &run);
+	if (edata != NULL)
+	{
+		pgstat_report_activity(STATE_IDLE, NULL);
+		handle_error(r, edata);
+		return;
+	}
+	KS_FAULT("after_commit");
+	ks_task_committed(r->task);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	r->ready = run.progress.more || run.progress.advanced;
+	if (!run.progress.advanced)
+	{
+		if (!r->ready)
+			rest(r);
+		if (!r->ready && !ks_task_caught_up(r->task))
+		{
+			/* it waits for something that no event tells: look again soon */
+			r->ready = true;
+			r->retry_at = TimestampTzPlusMilliseconds(r->batch_at, KS_LOOK_AGAIN_MS);
+		}
+		return;
+	}
+	count_batch(r, &run.progress, GetCurrentTimestamp());
+	healthy(r);
+	ks_stat_state(r->id, r->generation, KS_STATE_RUNNING, NULL);
+	ks_runner_publish(r, false);
+	ks_worker_progress();
+}
+
+/* ks_runner_run: one step: opens the task if it must be, then runs at most one batch. */
+void
+ks_runner_run(KsRunner *r)
+{
+	int			fetched;
+
+	r->retry_at = 0;
+	if (r->task == NULL && !open_task(r))
+		return;
+	fetched = fetch(r);
+	if (fetched > 0)
+		run_batch(r);
+	else if (fetched == 0)
+		rest(r);
+}
+
+/* ks_runner_due: should it run now?  If not, *when is the time it may (0: when woken). */
+bool
+ks_runner_due(const KsRunner *r, TimestampTz now, TimestampTz *when)
+{
+	TimestampTz due = r->retry_at;
+	int			interval = batch_interval(r);
+
+	*when = 0;
+	if (!r->ready)
+		return false;
+	if (interval > 0 && r->task != NULL && r->batch_at != 0)
+		due = Max(due, TimestampTzPlusMilliseconds(r->batch_at, interval));
+	if (due <= now)
+		return true;
+	*when = due;
+	return false;
+}
+
+/* ks_runner_serve_release: gives the lock away if a session wants it; true if it did. */
+bool
+ks_runner_serve_release(KsRunner *r)
+{
+	if (!ks_stat_release_wanted(r->id))
+		return false;
+	release_query(r);
+	r->ready = true;
+	r->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOCK_RETRY_MS);
+	return true;
+}
+
+/* ks_runner_eventfd: the descriptor that tells of new records, or -1. */
+int
+ks_runner_eventfd(const KsRunner *r)
+{
+	return r->task != NULL ? ks_task_eventfd(r->task) : -1;
+}

@@ -1,0 +1,50 @@
+/*
+ * runner.h
+ *		One continuous query in a worker: when it runs, and what happens to its errors.
+ */
+#ifndef KS_RUNNER_H
+#define KS_RUNNER_H
+
+#include "worker/task.h"
+
+typedef struct KsRunner
+{
+	int32		id;
+	int32		generation;		/* of the definition it runs */
+	char	   *name;			/* qualified, quoted */
+	int			batch_rows;		/* 0: kstream.batch_rows */
+	int			batch_interval_ms;	/* -1: kstream.batch_interval */
+
+	KsTask	   *task;			/* NULL: not open */
+	MemoryContext cxt;			/* of the open task */
+	bool		locked;			/* holds the query's lock */
+	bool		ready;			/* there may be something to do */
+	bool		unpublished;	/* positions in shared memory are behind */
+	bool		changed;		/* the definition is not what it was: reload */
+	bool		has_error;		/* the catalog shows an error */
+	int			failures;		/* in a row */
+	int			conflicts;		/* of these, the passing ones */
+	TimestampTz retry_at;		/* 0: no need to wait */
+	TimestampTz batch_at;		/* start of the last batch */
+	TimestampTz published_at;
+	TimestampTz logged_at;
+	int			logged_sqlstate;
+} KsRunner;
+
+extern KsRunner *ks_runner_create(const KsQueryRow *row, const char *name);
+extern void ks_runner_destroy(KsRunner *r);
+
+extern bool ks_runner_due(const KsRunner *r, TimestampTz now, TimestampTz *when);
+extern void ks_runner_run(KsRunner *r);
+extern void ks_runner_publish(KsRunner *r, bool force);
+extern bool ks_runner_serve_release(KsRunner *r);
+extern int	ks_runner_eventfd(const KsRunner *r);
+
+/* Raised whenever a runner opens or closes a task: event descriptors have changed. */
+extern uint64 ks_runner_changes;
+
+/* Runs fn(arg) in a transaction of its own; on error aborts it and returns the error's copy, else NULL. */
+typedef void (*KsGuarded) (void *arg);
+extern ErrorData *ks_guarded(KsGuarded fn, void *arg);
+
+#endif							/* KS_RUNNER_H */

@@ -1,0 +1,60 @@
+/*
+ * source.h
+ *		One stream as a task reads it: positions, the client, and the batch.
+ */
+#ifndef KS_SOURCE_H
+#define KS_SOURCE_H
+
+#include "kafka/consumer.h"
+#include "store/position.h"
+#include "stream/batch.h"
+
+typedef struct KsSourcePartition
+{
+	KsPosition	stored;			/* as committed */
+	KsPosition	next;			/* as the running batch leaves it */
+	bool		dirty;			/* next differs from stored */
+	int64		end;			/* end of the partition as far as known, or -1 */
+	bool		at_end;			/* the client has reported the end, or nothing is left */
+} KsSourcePartition;
+
+typedef struct KsSource
+{
+	MemoryContext cxt;
+	KsReader   *reader;
+	KsConsumer *consumer;		/* NULL: local stream */
+	int			nparts;
+	KsSourcePartition *parts;	/* by partition number */
+	KsBatch    *batch;			/* of the running batch */
+	KsEventBatch *events;		/* bytes of the running batch */
+	TimestampTz partitions_checked;
+	char	   *pending_error;	/* raised when what came before it is processed */
+	int			pending_sqlstate;
+	char	   *pending_hint;
+	char	   *trouble;		/* passing trouble, for display, or NULL */
+} KsSource;
+
+/*
+ * Opens a stream for reading at the query's positions; in a transaction, in the
+ * current context.  stored: list of KsPosition of the query.
+ */
+extern KsSource *ks_source_open(const KsQueryRow *query, Oid stream, List *stored);
+extern void ks_source_close(KsSource *source);
+
+/* Takes up to max_rows records that have arrived; Kafka only; outside transactions. */
+extern void ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows);
+/* Reads up to max_rows rows of the local log; in a transaction. */
+extern void ks_source_read_local(KsSource *source, MemoryContext cxt, int max_rows);
+/* An empty batch, so that a statement that reads the stream sees no rows of it. */
+extern void ks_source_empty_batch(KsSource *source, MemoryContext cxt);
+
+/* Moves next of every partition over the rows of the batch. */
+extern void ks_source_advance(KsSource *source);
+extern void ks_source_store(KsSource *source, int32 query);
+extern void ks_source_committed(KsSource *source);
+
+/* Raises a pending error of a partition, if there is one. */
+extern void ks_source_check(KsSource *source);
+extern bool ks_source_caught_up(const KsSource *source);
+
+#endif							/* KS_SOURCE_H */

@@ -1,0 +1,578 @@
+/*
+ * task.c
+ *		One continuous query made ready to run, and its micro-batches.
+ *
+ * A batch reads like this: fetch what has arrived (records of all sources),
+ * compute event times, run the query over it (exec/), keep bad records as dead
+ * letters, store the positions by compare-and-set.  The caller commits.
+ *
+ * After any error the task is closed and opened again from the committed
+ * positions; nothing in it survives that matters.
+ *
+ * Runs in: worker or a backend that steps.
+ */
+#include "postgres.h"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "access/table.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/faultpoint.h"
+#include "base/guc.h"
+#include "exec/query_exec.h"
+#include "plan/analyze.h"
+#include "store/dead_letter.h"
+#include "worker/bootstrap.h"
+#include "worker/source.h"
+#include "worker/task.h"
+
+struct KsTask
+{
+	MemoryContext cxt;
+	MemoryContext batch_cxt;	/* reset for every batch */
+	KsQueryRow *query;
+	KsQueryExec *exec;
+	List	   *sources;		/* KsSource * */
+	int			max_rows;		/* of the running batch */
+	bool		has_local;
+	bool		fetched;		/* batch_cxt holds a batch */
+	KsBootstrap *bootstrap;		/* tables to wait for before the first batch, or NULL */
+	int			epoll_fd;		/* over the clients' descriptors, or -1 */
+	int			stop_sqlstate;	/* on_error = 'stop': the error to stop with, once committed */
+	char	   *stop_message;
+	bool		stopped;		/* what is before the bad record is committed */
+	MemoryContextCallback callback;
+};
+
+/* Closes the descriptor when the task's memory goes. */
+static void
+close_epoll(void *arg)
+{
+	KsTask	   *task = arg;
+
+	if (task->epoll_fd >= 0)
+		close(task->epoll_fd);
+	task->epoll_fd = -1;
+}
+
+/* One descriptor for all clients. */
+static void
+make_eventfd(KsTask *task)
+{
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+		struct epoll_event event = {.events = EPOLLIN};
+
+		if (source->consumer == NULL)
+			continue;
+		if (task->epoll_fd < 0)
+		{
+			task->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+			if (task->epoll_fd < 0)
+				ereport(ERROR,
+						(errcode_for_file_access(),
+						 errmsg("could not create an epoll descriptor: %m")));
+		}
+		if (epoll_ctl(task->epoll_fd, EPOLL_CTL_ADD, ks_consumer_eventfd(source->consumer), &event) < 0)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not watch the client's descriptor: %m")));
+	}
+}
+
+/* The streams the query reads. */
+static List *
+query_streams(const KsQueryRow *query)
+{
+	if (OidIsValid(query->source))
+		return list_make1_oid(query->source);
+	return ks_analyze_view(query->view)->streams;
+}
+
+/* See task.h. */
+KsTask *
+ks_task_open(int32 query_id, bool in_worker)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream task", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	KsTask	   *task = palloc0(sizeof(KsTask));
+	List	   *stored;
+	ListCell   *lc;
+
+	task->cxt = cxt;
+	task->epoll_fd = -1;
+	task->callback.func = close_epoll;
+	task->callback.arg = task;
+	MemoryContextRegisterResetCallback(cxt, &task->callback);
+	task->batch_cxt = AllocSetContextCreate(cxt, "kstream batch", ALLOCSET_DEFAULT_SIZES);
+	task->query = ks_query_load(query_id);
+	if (task->query == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("continuous query %d does not exist", query_id)));
+
+	PushCopiedSnapshot(GetTransactionSnapshot());
+	UpdateActiveSnapshotCommandId();
+	task->exec = ks_exec_open(task->query);
+	stored = ks_positions_load(query_id);
+	foreach(lc, query_streams(task->query))
+	{
+		KsSource   *source = ks_source_open(task->query, lfirst_oid(lc), stored);
+
+		task->sources = lappend(task->sources, source);
+		if (source->consumer == NULL)
+			task->has_local = true;
+	}
+	task->bootstrap = ks_bootstrap_create(ks_exec_lookups(task->exec), stored);
+	make_eventfd(task);
+	PopActiveSnapshot();
+	MemoryContextSwitchTo(old);
+	return task;
+}
+
+/* See task.h. */
+void
+ks_task_close(KsTask *task)
+{
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+		ks_source_close(lfirst(lc));
+	ks_exec_close(task->exec);
+	MemoryContextDelete(task->cxt);
+}
+
+/* See task.h. */
+const KsQueryRow *
+ks_task_query(const KsTask *task)
+{
+	return task->query;
+}
+
+/* Drops what is left of a batch. */
+static void
+forget_batch(KsTask *task)
+{
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		source->batch = NULL;
+		source->events = NULL;
+	}
+	task->fetched = false;
+	MemoryContextReset(task->batch_cxt);
+}
+
+/* Is there anything in the batch to process or to store? */
+static bool
+batch_has_anything(KsTask *task)
+{
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		if (source->batch->nrows > 0)
+			return true;
+		for (int p = 0; p < source->nparts; p++)
+		{
+			if (source->parts[p].dirty || !ItemPointerIsValid(&source->parts[p].stored.tid))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Rows taken so far. */
+static int
+batch_rows(KsTask *task)
+{
+	ListCell   *lc;
+	int			n = 0;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		if (source->batch != NULL)
+			n += source->batch->nrows;
+	}
+	return n;
+}
+
+/* See task.h. */
+bool
+ks_task_fetch(KsTask *task, int max_rows)
+{
+	ListCell   *lc;
+
+	if (task->stopped)
+		ereport(ERROR,
+				(errcode(task->stop_sqlstate),
+				 errmsg("%s", task->stop_message),
+				 errhint("The query stopped there because of on_error = 'stop'; correct the cause and call kstream.resume().")));
+	if (task->fetched)
+		return true;
+	task->max_rows = max_rows;
+	/* Nothing is taken before the tables looked up are there (their state is read in ks_task_run). */
+	if (task->bootstrap != NULL)
+		return true;
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		if (source->consumer == NULL)
+			continue;
+		/* A source that is full leaves nothing for the next; they take turns by what has arrived. */
+		ks_source_fetch(source, task->batch_cxt, Max(1, max_rows - batch_rows(task)));
+	}
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		if (source->consumer != NULL)
+			continue;
+		ks_source_empty_batch(source, task->batch_cxt);
+	}
+	if (task->has_local || batch_has_anything(task))
+	{
+		task->fetched = true;
+		return true;
+	}
+	foreach(lc, task->sources)
+		ks_source_check(lfirst(lc));
+	forget_batch(task);
+	return false;
+}
+
+/* Newest record timestamp of the batch. */
+static TimestampTz
+newest_timestamp(KsTask *task)
+{
+	TimestampTz newest = DT_NOBEGIN;
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsBatch    *batch = ((KsSource *) lfirst(lc))->batch;
+
+		for (int i = 0; i < batch->nrows; i++)
+			newest = Max(newest, batch->rows[i].rec.timestamp);
+	}
+	return newest;
+}
+
+/* The source whose batch it is. */
+static KsSource *
+source_of(KsTask *task, KsBatch *batch)
+{
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		if (((KsSource *) lfirst(lc))->batch == batch)
+			return lfirst(lc);
+	}
+	elog(ERROR, "batch belongs to no source");
+	return NULL;
+}
+
+/* Keeps bad records. */
+static void
+store_dead_letters(KsTask *task, List *bad)
+{
+	ListCell   *lc;
+
+	foreach(lc, bad)
+	{
+		KsBadRow   *row = lfirst(lc);
+		KsRecord   *rec = &row->batch->rows[row->row].rec;
+
+		ks_dead_letter_store(task->query->id, row->batch, row->row, row->sqlstate, row->message);
+		source_of(task, row->batch)->parts[rec->partition].next.dead++;
+	}
+}
+
+/*
+ * cut_at_bad_record
+ *		on_error = 'stop': the position of the partition stays at its first bad
+ *		record, and the counters at what is before it.
+ */
+static void
+cut_at_bad_record(KsTask *task, KsBadRow *bad)
+{
+	KsSource   *source = source_of(task, bad->batch);
+	KsRecord   *first = &bad->batch->rows[bad->row].rec;
+	KsSourcePartition *part = &source->parts[first->partition];
+
+	if (part->next.next_offset <= first->offset)
+		return;
+	for (int i = bad->batch->nrows - 1; i >= 0; i--)
+	{
+		KsRecord   *rec = &bad->batch->rows[i].rec;
+
+		if (rec->partition != first->partition)
+			continue;
+		if (rec->offset >= first->offset && rec->offset < part->next.next_offset)
+			part->next.records--;
+		else if (rec->offset < first->offset)
+		{
+			part->next.stream_time = bad->batch->rows[i].stream_time;
+			part->next.seam_offset = rec->offset;
+			if (!bad->batch->local)
+				part->next.seam = ks_record_fingerprint(rec);
+			break;
+		}
+	}
+	part->next.next_offset = first->offset;
+	if (part->next.next_offset == part->stored.next_offset)
+	{
+		ItemPointerData tid = part->stored.tid;
+
+		part->next = part->stored;
+		part->next.tid = tid;
+		part->dirty = false;
+	}
+}
+
+/* Remembers why the query stops, and where. */
+static void
+stop_at(KsTask *task, List *bad)
+{
+	KsBadRow   *row = linitial(bad);
+	KsRecord   *rec = &row->batch->rows[row->row].rec;
+	KsStreamDef *def = row->batch->reader->def;
+	MemoryContext old = MemoryContextSwitchTo(task->cxt);
+	ListCell   *lc;
+
+	task->stop_sqlstate = row->sqlstate;
+	task->stop_message = psprintf("bad record in %s, partition %d, offset " INT64_FORMAT ": %s",
+								  def->relname, rec->partition, rec->offset, row->message);
+	MemoryContextSwitchTo(old);
+	foreach(lc, bad)
+		cut_at_bad_record(task, lfirst(lc));
+}
+
+/* Reads the local sources, now that there is a transaction. */
+static void
+read_local_sources(KsTask *task)
+{
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		if (source->consumer == NULL)
+		{
+			int			room = task->max_rows - batch_rows(task);
+
+			if (room > 0)
+				ks_source_read_local(source, task->batch_cxt, room);
+		}
+	}
+}
+
+/* Runs the query over the batch; positions and dead letters. */
+static void
+process_batch(KsTask *task, KsTaskProgress *progress)
+{
+	List	   *batches = NIL;
+	KsExecResult result;
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		ks_source_advance(source);
+		batches = lappend(batches, source->batch);
+	}
+	KS_FAULT("after_decode");
+	ks_exec_run(task->exec, batches, &result);
+	KS_FAULT("after_state");
+	if (result.bad != NIL && task->query->stop_on_error)
+		stop_at(task, result.bad);
+	else
+		store_dead_letters(task, result.bad);
+	progress->rows_out = result.rows_out;
+	progress->dead = task->query->stop_on_error ? 0 : list_length(result.bad);
+}
+
+/* The batch's output is counted with the first position that moves. */
+static void
+count_rows_out(KsTask *task, int64 rows_out)
+{
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		for (int p = 0; p < source->nparts; p++)
+		{
+			if (source->parts[p].dirty)
+			{
+				source->parts[p].next.rows_out += rows_out;
+				return;
+			}
+		}
+	}
+}
+
+/* See task.h. */
+void
+ks_task_run(KsTask *task, KsTaskProgress *progress)
+{
+	MemoryContext old = MemoryContextSwitchTo(task->batch_cxt);
+	ListCell   *lc;
+
+	memset(progress, 0, sizeof(*progress));
+	progress->newest = DT_NOBEGIN;
+	PushCopiedSnapshot(GetTransactionSnapshot());
+	UpdateActiveSnapshotCommandId();
+	if (task->bootstrap != NULL)
+	{
+		if (ks_bootstrap_done(task->bootstrap))
+		{
+			task->bootstrap = NULL;
+			progress->more = true;
+		}
+		PopActiveSnapshot();
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	read_local_sources(task);
+	if (batch_has_anything(task))
+	{
+		progress->records = batch_rows(task);
+		progress->newest = newest_timestamp(task);
+		if (progress->records > 0)
+			process_batch(task, progress);
+		count_rows_out(task, progress->rows_out);
+		foreach(lc, task->sources)
+			ks_source_store(lfirst(lc), task->query->id);
+		KS_FAULT("after_positions");
+		progress->advanced = true;
+		progress->more = progress->records >= task->max_rows;
+		if (task->stop_message != NULL)
+			progress->more = true;
+	}
+	PopActiveSnapshot();
+	MemoryContextSwitchTo(old);
+}
+
+/* See task.h. */
+void
+ks_task_committed(KsTask *task)
+{
+	ListCell   *lc;
+
+	if (task->fetched)
+	{
+		foreach(lc, task->sources)
+			ks_source_committed(lfirst(lc));
+	}
+	if (task->stop_message != NULL)
+		task->stopped = true;
+	forget_batch(task);
+}
+
+/* See task.h. */
+void
+ks_task_aborted(KsTask *task)
+{
+	forget_batch(task);
+}
+
+/* See task.h. */
+int
+ks_task_eventfd(const KsTask *task)
+{
+	return task->epoll_fd;
+}
+
+/* See task.h. */
+void
+ks_task_drain_eventfd(KsTask *task)
+{
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		if (source->consumer != NULL)
+			ks_consumer_drain_eventfd(source->consumer);
+	}
+}
+
+/* See task.h. */
+bool
+ks_task_caught_up(const KsTask *task)
+{
+	ListCell   *lc;
+
+	if (task->bootstrap != NULL || task->fetched)
+		return false;
+	foreach(lc, task->sources)
+	{
+		if (!ks_source_caught_up(lfirst(lc)))
+			return false;
+	}
+	return true;
+}
+
+/* See task.h. */
+void
+ks_task_visit_partitions(const KsTask *task, KsPartitionVisitor fn, void *arg)
+{
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		for (int p = 0; p < source->nparts; p++)
+		{
+			KsSourcePartition *part = &source->parts[p];
+
+			fn(source->reader->def->relid, source->reader->def->topic, p, part->stored.next_offset,
+			   part->end, part->stored.stream_time, arg);
+		}
+	}
+}
+
+/* See task.h. */
+const char *
+ks_task_trouble(const KsTask *task)
+{
+	ListCell   *lc;
+
+	if (task->bootstrap != NULL)
+		return "waiting for the tables it looks up to be loaded";
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		if (source->trouble != NULL)
+			return source->trouble;
+	}
+	return NULL;
+}

@@ -1,0 +1,67 @@
+/*
+ * task.h
+ *		One continuous query made ready to run, and its micro-batches.
+ *
+ * A task holds the sources a query reads with the positions in them, the Kafka
+ * client, and the compiled query.  The worker (worker/worker.c) decides when a
+ * task runs, waits and is retried; the step driver runs the same batches in an
+ * ordinary session.  Nothing here starts or ends a transaction.
+ */
+#ifndef KS_TASK_H
+#define KS_TASK_H
+
+#include "catalog/query_cat.h"
+
+typedef struct KsTask KsTask;
+
+typedef struct KsTaskProgress
+{
+	int			records;		/* records consumed by the batch */
+	int			rows_out;
+	int			dead;
+	bool		advanced;		/* a position moved: something to commit */
+	bool		more;			/* more is known to be there: run again at once */
+	TimestampTz newest;			/* timestamp of the newest record in the batch, or DT_NOBEGIN */
+} KsTaskProgress;
+
+/*
+ * Opens the task in the current memory context's child; inside a transaction.
+ * Raises errors (a source dropped, a topic missing ...).  The caller holds the
+ * query's lock.
+ */
+extern KsTask *ks_task_open(int32 query_id, bool in_worker);
+extern void ks_task_close(KsTask *task);
+extern const KsQueryRow *ks_task_query(const KsTask *task);
+
+/*
+ * Fetches without waiting what has arrived, outside of any transaction.
+ * Returns true if a batch is ready (records, or positions that move over gaps).
+ * Raises errors for partitions that cannot go on (topic replaced, out of range ...).
+ */
+extern bool ks_task_fetch(KsTask *task, int max_rows);
+
+/*
+ * Runs the batch fetched: state, positions, dead letters.  Inside a
+ * transaction; on error everything is rolled back by the caller's abort, and the
+ * task must be told so.
+ */
+extern void ks_task_run(KsTask *task, KsTaskProgress *progress);
+extern void ks_task_committed(KsTask *task);
+extern void ks_task_aborted(KsTask *task);	/* forget what the transaction had done; fetch again */
+
+/* Waiting: client's wake-up descriptor or -1; local streams are woken by latch. */
+extern int	ks_task_eventfd(const KsTask *task);
+extern void ks_task_drain_eventfd(KsTask *task);
+
+/* True if everything known to be in the sources is processed. */
+extern bool ks_task_caught_up(const KsTask *task);
+
+/* For stat_partition: calls fn for each partition, with the end offset known to the client (-1 unknown). */
+typedef void (*KsPartitionVisitor) (Oid source, const char *topic, int32 partition, int64 next_offset,
+									int64 end_offset, TimestampTz stream_time, void *arg);
+extern void ks_task_visit_partitions(const KsTask *task, KsPartitionVisitor fn, void *arg);
+
+/* "waiting" reason to show (broker down …), or NULL when all is well. */
+extern const char *ks_task_trouble(const KsTask *task);
+
+#endif							/* KS_TASK_H */

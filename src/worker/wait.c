@@ -1,0 +1,553 @@
+/*
+ * wait.c
+ *		kstream.wait(): waiting until queries have processed what there is.
+ *
+ * The ends of all sources are taken once, when the function is called; then the
+ * stored positions are looked at until each has reached its end.  Positions and
+ * definitions are read by catalog scans, whose snapshot is always a new one, so
+ * that the function works in every isolation level.  Where nothing is stored
+ * for a partition (the query starts behind all that is there, or has only moved
+ * over records it does not see), the position that the worker shows in shared
+ * memory counts: it is behind nothing that is not committed.
+ *
+ * Runs in: any backend.  A client handle made for a Kafka source lives in a
+ * memory context of this call and goes with it, also after an error.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "base/compat.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_authid.h"
+#include "catalog/query_cat.h"
+#include "catalog/stream_def.h"
+#include "fmgr.h"
+#include "kafka/consumer.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "plan/analyze.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "stream/local_log.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+#include "worker/slots.h"
+#include "worker/stats.h"
+#include "worker/wait.h"
+#include "worker/wakeup.h"
+
+#define KS_RECHECK_MS 100		/* beside the signals of workers */
+#define KS_BROKER_WAIT_MS 10000 /* for one answer of a broker, where there is no limit */
+#define KS_BROKER_RETRY_MS 200
+
+/* Columns of kstream_catalog.position that are read here. */
+#define ANUM_POSITION_QUERY 1
+#define ANUM_POSITION_SOURCE 2
+#define ANUM_POSITION_PARTITION 3
+#define ANUM_POSITION_NEXT_OFFSET 4
+
+/* A place in a log that a query has to reach. */
+typedef struct KsEnd
+{
+	Oid			source;
+	int32		partition;
+	int64		end;
+	bool		reached;
+} KsEnd;
+
+/* A query that is waited for. */
+typedef struct KsTarget
+{
+	int32		id;
+	Oid			relation;
+	const char *name;
+	List	   *ends;			/* KsEnd * */
+} KsTarget;
+
+/* A client that is open for this call: one per server and user. */
+typedef struct KsWaitClient
+{
+	Oid			server;
+	Oid			user;
+	KsConsumer *consumer;
+} KsWaitClient;
+
+typedef struct KsWait
+{
+	List	   *targets;		/* KsTarget * */
+	List	   *clients;		/* KsWaitClient * */
+	bool		limited;
+	TimestampTz deadline;
+} KsWait;
+
+PG_FUNCTION_INFO_V1(ks_wait);
+
+/* relation_text: the name as the caller would write it. */
+static const char *
+relation_text(Oid relid)
+{
+	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid)));
+}
+
+/* ms_left: until the deadline; at most limit. */
+static int
+ms_left(const KsWait *wait, int limit)
+{
+	if (!wait->limited)
+		return limit;
+	return Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wait->deadline), limit);
+}
+
+/* stopped: raises KS002 for a query that does not move. */
+static void
+stopped(const KsTarget *t, const char *how, const char *detail, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(KS_ERRCODE_WAIT_STOPPED),
+			 errmsg("continuous query %s %s", t->name, how),
+			 detail != NULL && detail[0] != '\0' ? errdetail_internal("%s", detail) : 0,
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/* check_status: raises KS002 if the query is paused, blocked, failed or gone. */
+static void
+check_status(const KsTarget *t, const KsQueryRow *row)
+{
+	KsQueryStatus status;
+
+	if (row == NULL)
+		stopped(t, "was dropped", NULL, NULL);
+	if (row->paused)
+		stopped(t, "is paused", row->last_error, "Use kstream.resume to go on.");
+	if (strcmp(row->instance, ks_instance_id()) != 0)
+		stopped(t, "is blocked", "It was restored or copied from another database.",
+				"Use kstream.resume to run it in this database.");
+	if (ks_stat_status(t->id, &status) && status.generation == row->generation &&
+		status.state == KS_STATE_FAILED)
+		stopped(t, "has failed", status.message,
+				"It is tried again by itself; see last_error in kstream.queries.");
+}
+
+/* target_create: a query to wait for. */
+static KsTarget *
+target_create(const KsQueryRow *row)
+{
+	KsTarget   *t = palloc0(sizeof(KsTarget));
+
+	t->id = row->id;
+	t->relation = row->relation;
+	t->name = relation_text(row->relation);
+	return t;
+}
+
+/* check_may_wait: whoever may read the table may wait for it. */
+static void
+check_may_wait(Oid relid)
+{
+	AclResult	result = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
+}
+
+/* check_committed: what this transaction created no worker can see. */
+static void
+check_committed(const KsTarget *t)
+{
+	Relation	rel = table_open(t->relation, AccessShareLock);
+	bool		created_here = rel->rd_createSubid != InvalidSubTransactionId;
+
+	table_close(rel, AccessShareLock);
+	if (created_here)
+		stopped(t, "was created by this transaction",
+				"Nothing is processed before the transaction has committed.", NULL);
+}
+
+/* named_target: the query that keeps the named relation up to date. */
+static List *
+named_target(const char *name)
+{
+	Oid			relid;
+	KsQueryRow *row;
+
+	relid = RangeVarGetRelid(makeRangeVarFromNameList(ks_name_list(name)), NoLock, false);
+	row = ks_query_load_by_relation(relid);
+	if (row == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not kept up to date by a continuous query", name),
+				 errhint("Name a table made by kstream.create_table or kstream.create_table_as.")));
+	check_may_wait(relid);
+	return list_make1(target_create(row));
+}
+
+/* may_see: does the caller see the query in kstream.queries? */
+static bool
+may_see(const KsQueryRow *row)
+{
+	Relation	rel = try_relation_open(row->relation, AccessShareLock);
+	Oid			owner;
+
+	if (rel == NULL)
+		return false;
+	owner = rel->rd_rel->relowner;
+	relation_close(rel, AccessShareLock);
+	return has_privs_of_role(GetUserId(), owner) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+}
+
+/* all_targets: all queries that the caller sees. */
+static List *
+all_targets(void)
+{
+	List	   *targets = NIL;
+	ListCell   *lc;
+
+	foreach(lc, ks_query_ids())
+	{
+		KsQueryRow *row = ks_query_load(lfirst_int(lc));
+
+		if (row != NULL && may_see(row))
+			targets = lappend(targets, target_create(row));
+	}
+	return targets;
+}
+
+/* query_sources: the streams a query reads. */
+static List *
+query_sources(const KsQueryRow *row)
+{
+	if (OidIsValid(row->source))
+		return list_make1_oid(row->source);
+	return ks_analyze_view(row->view)->streams;
+}
+
+/* add_end: a partition in which there is something to reach. */
+static void
+add_end(KsTarget *t, Oid source, int32 partition, int64 first, int64 end)
+{
+	KsEnd	   *e;
+
+	if (end <= first)
+		return;
+	e = palloc0(sizeof(KsEnd));
+	e->source = source;
+	e->partition = partition;
+	e->end = end;
+	t->ends = lappend(t->ends, e);
+}
+
+/* add_local_ends: what is committed in the log of a local stream. */
+static void
+add_local_ends(KsTarget *t, Oid source)
+{
+	int			npartitions = ks_local_log_partitions(source);
+
+	for (int p = 0; p < npartitions; p++)
+	{
+		int64		first;
+		int64		end;
+
+		ks_local_log_range(source, p, &first, &end);
+		add_end(t, source, p, first, end);
+	}
+}
+
+/* client_for: the client that can ask about the stream's topic. */
+static KsConsumer *
+client_for(KsWait *wait, const KsStreamDef *def)
+{
+	KsWaitClient *client;
+	ListCell   *lc;
+
+	foreach(lc, wait->clients)
+	{
+		client = lfirst(lc);
+		if (client->server == def->serverid && client->user == def->owner)
+			return client->consumer;
+	}
+	client = palloc(sizeof(KsWaitClient));
+	client->server = def->serverid;
+	client->user = def->owner;
+	client->consumer = ks_consumer_open(def->serverid, def->owner, "wait");
+	wait->clients = lappend(wait->clients, client);
+	return client->consumer;
+}
+
+/* add_topic_ends: what the broker says is in the topic. */
+static void
+add_topic_ends(KsWait *wait, KsTarget *t, const KsStreamDef *def)
+{
+	KsConsumer *consumer = client_for(wait, def);
+	int			npartitions = ks_topic_partition_count(consumer, def->topic,
+													   ms_left(wait, KS_BROKER_WAIT_MS));
+
+	for (int p = 0; p < npartitions; p++)
+	{
+		int64		first;
+		int64		end;
+
+		ks_topic_offsets(consumer, def->topic, p, ms_left(wait, KS_BROKER_WAIT_MS), &first, &end);
+		add_end(t, def->relid, p, first, end);
+	}
+}
+
+/* timed_out: raises KS001. */
+static void
+timed_out(const KsTarget *t, const char *detail)
+{
+	KsQueryStatus status;
+	bool		known = ks_stat_status(t->id, &status);
+
+	ereport(ERROR,
+			(errcode(KS_ERRCODE_WAIT_TIMEOUT),
+			 errmsg("timed out waiting for continuous query %s", t->name),
+			 errdetail_internal("%s", detail),
+			 !known ? errhint("No worker has taken the query yet; see max_worker_processes and kstream.start_workers.") :
+			 status.message[0] != '\0' ? errhint("The query waits: %s.", status.message) : 0));
+}
+
+/*
+ * try_topic_ends: as add_topic_ends, in a subtransaction.  Returns false if the
+ * broker does not answer, with the client library's message.
+ */
+static bool
+try_topic_ends(KsWait *wait, KsTarget *t, const KsStreamDef *def, const char **why)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			nbefore = list_length(t->ends);
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		add_topic_ends(wait, t, def);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(cxt);
+		edata = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(edata->sqlerrcode) != ERRCODE_CONNECTION_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		t->ends = list_truncate(t->ends, nbefore);
+		*why = edata->message;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/* add_kafka_ends: asks the broker, and waits for one that is not there. */
+static void
+add_kafka_ends(KsWait *wait, KsTarget *t, const KsStreamDef *def)
+{
+	const char *why = "";
+
+	while (!try_topic_ends(wait, t, def, &why))
+	{
+		check_status(t, ks_query_load(t->id));
+		if (wait->limited && ms_left(wait, 1) == 0)
+			timed_out(t, psprintf("The end of topic \"%s\" is not known: %s", def->topic, why));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 ms_left(wait, KS_BROKER_RETRY_MS), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* capture_ends: where the sources of the query end now. */
+static void
+capture_ends(KsWait *wait, KsTarget *t)
+{
+	KsQueryRow *row = ks_query_load(t->id);
+	ListCell   *lc;
+
+	check_status(t, row);
+	check_committed(t);
+	foreach(lc, query_sources(row))
+	{
+		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
+		KsStreamDef *def = ks_stream_def_load(rel);
+
+		table_close(rel, NoLock);
+		if (def->local)
+			add_local_ends(t, def->relid);
+		else
+			add_kafka_ends(wait, t, def);
+	}
+}
+
+/* stored_position: next offset of the query in the partition, or -1. */
+static int64
+stored_position(Relation positions, Oid index, int32 query, const KsEnd *e)
+{
+	ScanKeyData keys[3];
+	SysScanDesc scan;
+	HeapTuple	tup;
+	int64		position = -1;
+
+	ScanKeyInit(&keys[0], ANUM_POSITION_QUERY, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(query));
+	ScanKeyInit(&keys[1], ANUM_POSITION_SOURCE, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(e->source));
+	ScanKeyInit(&keys[2], ANUM_POSITION_PARTITION, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(e->partition));
+	scan = systable_beginscan(positions, index, true, NULL, 3, keys);
+	tup = systable_getnext(scan);
+	if (HeapTupleIsValid(tup))
+	{
+		bool		isnull;
+
+		position = DatumGetInt64(heap_getattr(tup, ANUM_POSITION_NEXT_OFFSET,
+											  RelationGetDescr(positions), &isnull));
+	}
+	systable_endscan(scan);
+	return position;
+}
+
+/* target_behind: the first place that the query has not reached, or NULL; *position is where it is. */
+static KsEnd *
+target_behind(Relation positions, Oid index, const KsTarget *t, int32 generation, int64 *position)
+{
+	ListCell   *lc;
+
+	foreach(lc, t->ends)
+	{
+		KsEnd	   *e = lfirst(lc);
+
+		if (e->reached)
+			continue;
+		*position = stored_position(positions, index, t->id, e);
+		if (*position < e->end)
+			*position = Max(*position,
+							ks_stat_position(t->id, e->source, e->partition, generation));
+		if (*position < e->end)
+			return e;
+		e->reached = true;
+	}
+	return NULL;
+}
+
+/* all_reached: have all queries reached their ends?  Raises KS001 if the time is up, KS002 if one stopped. */
+static bool
+all_reached(KsWait *wait)
+{
+	Oid			relid = get_relname_relid("position", get_namespace_oid("kstream_catalog", false));
+	Relation	positions = table_open(relid, AccessShareLock);
+	Oid			index = get_relname_relid("position_pkey", RelationGetNamespace(positions));
+	bool		late = wait->limited && GetCurrentTimestamp() >= wait->deadline;
+	bool		done = true;
+	ListCell   *lc;
+
+	foreach(lc, wait->targets)
+	{
+		KsTarget   *t = lfirst(lc);
+		KsQueryRow *row = ks_query_load(t->id);
+		int64		position;
+		KsEnd	   *e;
+
+		check_status(t, row);
+		e = target_behind(positions, index, t, row->generation, &position);
+		if (e == NULL)
+			continue;
+		if (late)
+			timed_out(t, psprintf("It is at offset %lld of partition %d of %s, the end was %lld.",
+								  (long long) Max(position, 0), e->partition,
+								  relation_text(e->source), (long long) e->end));
+		done = false;
+	}
+	table_close(positions, AccessShareLock);
+	return done;
+}
+
+/* wait_until_reached: looks, sleeps until a worker commits something, looks again. */
+static void
+wait_until_reached(KsWait *wait)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream wait",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	bool		done = false;
+
+	while (!done)
+	{
+		ConditionVariable *cv = ks_progress_cv(MyDatabaseId);
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(cxt);
+		if (cv != NULL)
+			ConditionVariablePrepareToSleep(cv);
+		done = all_reached(wait);
+		if (done)
+			break;
+		if (cv != NULL)
+			(void) ConditionVariableTimedSleep(cv, ms_left(wait, KS_RECHECK_MS), PG_WAIT_EXTENSION);
+		else
+		{
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 ms_left(wait, KS_RECHECK_MS), PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+		}
+	}
+	ConditionVariableCancelSleep();
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+/*
+ * ks_wait: SQL function kstream.wait(name text, timeout interval).  A NULL name
+ * means all queries of the caller, a NULL timeout no limit.
+ */
+Datum
+ks_wait(PG_FUNCTION_ARGS)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream wait clients",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	KsWait	   *wait = palloc0(sizeof(KsWait));
+	ListCell   *lc;
+
+	wait->limited = !PG_ARGISNULL(1);
+	if (wait->limited)
+		wait->deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+																 TimestampTzGetDatum(GetCurrentTimestamp()),
+																 PG_GETARG_DATUM(1)));
+	wait->targets = PG_ARGISNULL(0) ? all_targets() :
+		named_target(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (wait->targets != NIL && !ks_workers_possible())
+		ereport(ERROR,
+				(errcode(KS_ERRCODE_WAIT_STOPPED),
+				 errmsg("continuous queries are not running"),
+				 errhint("Add kstream to shared_preload_libraries and restart the server.")));
+	foreach(lc, wait->targets)
+		capture_ends(wait, lfirst(lc));
+	foreach(lc, wait->clients)
+		ks_consumer_close(((KsWaitClient *) lfirst(lc))->consumer);
+	wait->clients = NIL;
+	wait_until_reached(wait);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+	PG_RETURN_VOID();
+}

@@ -90,6 +90,10 @@ CREATE FUNCTION kstream.reset(name text, start text DEFAULT 'earliest') RETURNS 
 LANGUAGE c AS 'MODULE_PATHNAME', 'ks_reset';
 COMMENT ON FUNCTION kstream.reset(text, text) IS 'empties a table and computes it anew from the given start';
 
+CREATE FUNCTION kstream.replay_dead_letters(name text) RETURNS bigint
+LANGUAGE c AS 'MODULE_PATHNAME', 'ks_replay_dead_letters';
+COMMENT ON FUNCTION kstream.replay_dead_letters(text) IS 'runs the records a query could not process through it once more; returns how many it has processed';
+
 CREATE FUNCTION kstream.explain(name text) RETURNS text
 LANGUAGE c AS 'MODULE_PATHNAME', 'ks_explain';
 COMMENT ON FUNCTION kstream.explain(text) IS 'the compiled plan of a continuous query: operators, and the statements a batch runs';

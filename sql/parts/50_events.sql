@@ -12,7 +12,7 @@ COMMENT ON FUNCTION kstream_catalog.sql_drop() IS 'removes catalog rows of dropp
 REVOKE EXECUTE ON FUNCTION kstream_catalog.sql_drop() FROM PUBLIC;
 
 CREATE EVENT TRIGGER kstream_ddl_command_end ON ddl_command_end
-WHEN TAG IN ('CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'ALTER TABLE')
+WHEN TAG IN ('CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'ALTER TABLE', 'ALTER VIEW')
 EXECUTE FUNCTION kstream_catalog.ddl_command_end();
 COMMENT ON EVENT TRIGGER kstream_ddl_command_end IS 'completes and checks streams, keeps hidden parts of queries with their tables';
 

@@ -51,7 +51,7 @@ SELECT q.relation::text AS name,
 	CASE
 		WHEN q.instance <> kstream_catalog.instance_id()
 			THEN 'comes from another database; kstream.resume(name) lets it go on here'
-		WHEN NOT q.paused AND s.generation = q.generation THEN s.detail
+		WHEN NOT q.paused AND s.generation = q.generation AND s.state <> 'failed' THEN s.detail
 	END AS detail,
 	CASE WHEN s.generation = q.generation THEN s.pid END AS worker_pid,
 	q.id
@@ -184,7 +184,7 @@ CREATE VIEW kstream.stat_store WITH (security_barrier) AS
 SELECT q.relation::text AS name,
 	r.role,
 	r.store,
-	greatest(c.reltuples, 0)::bigint AS rows,
+	coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0)::bigint) AS rows,
 	pg_total_relation_size(r.store) AS bytes
 FROM kstream_catalog.query q
 	JOIN pg_catalog.pg_class qc ON qc.oid = q.relation
@@ -193,7 +193,8 @@ FROM kstream_catalog.query q
 	JOIN pg_catalog.pg_class c ON c.oid = r.store
 WHERE pg_has_role(qc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE')
 UNION ALL
-SELECT l.relation::text, 'log', l.log, greatest(c.reltuples, 0)::bigint,
+SELECT l.relation::text, 'log', l.log,
+	coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0)::bigint),
 	pg_total_relation_size(l.log) + pg_total_relation_size(l.segments)
 FROM kstream_catalog.local_log l
 	JOIN pg_catalog.pg_class sc ON sc.oid = l.relation

@@ -203,7 +203,7 @@ compute_final_rows(AggregateOperator *op, TupleDesc desc, AggGroup **culprit)
 	int			n = ks_group_table_count(op->groups);
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool failed = false;
+	ErrorData  *volatile edata = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
@@ -216,19 +216,19 @@ compute_final_rows(AggregateOperator *op, TupleDesc desc, AggGroup **culprit)
 	}
 	PG_CATCH();
 	{
-		/* Not what is no error of the statement. */
-		if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_OPERATOR_INTERVENTION)
-			PG_RE_THROW();
 		MemoryContextSwitchTo(old);
+		edata = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old);
 		CurrentResourceOwner = owner;
-		failed = true;
 	}
 	PG_END_TRY();
-	if (!failed)
+	if (edata == NULL)
 		return;
+	/* A cancelled statement is nobody's fault. */
+	if (ERRCODE_TO_CATEGORY(edata->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(edata);
 	for (int g = 0; g < n; g++)
 	{
 		*culprit = (AggGroup *) ks_group_table_nth(op->groups, g);

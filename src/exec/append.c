@@ -21,8 +21,7 @@ typedef struct AppendOperator
 	Oid			relation;
 	MemoryContext cxt;			/* of the attempt */
 	TupleDesc	desc;			/* of the result table, while a batch is processed */
-	AttrNumber *attnums;		/* attribute of each column of the row statement */
-	int			ncolumns;
+	int			ncolumns;		/* of the row statement; -1: not seen yet */
 	Datum	   *values;
 	bool	   *nulls;
 	HeapTuple  *tuples;
@@ -41,7 +40,7 @@ append_begin(KsOperator *base, MemoryContext cxt)
 	op->cxt = cxt;
 	op->desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	table_close(rel, NoLock);
-	op->attnums = NULL;
+	op->ncolumns = -1;
 	op->ntuples = 0;
 	op->maxtuples = 1024;
 	op->tuples = palloc(sizeof(HeapTuple) * op->maxtuples);
@@ -51,34 +50,26 @@ append_begin(KsOperator *base, MemoryContext cxt)
 	MemoryContextSwitchTo(old);
 }
 
-/* Finds the table's attribute for each column of the statement, by name. */
+/*
+ * The columns of the statement are the first attributes of the table, in order:
+ * the table was made from it.  Names may change, types and order may not.
+ */
 static void
-map_columns(AppendOperator *op, TupleDesc source)
+check_columns(AppendOperator *op, TupleDesc source)
 {
-	MemoryContext old = MemoryContextSwitchTo(op->cxt);
-
-	op->ncolumns = source->natts;
-	op->attnums = palloc(sizeof(AttrNumber) * source->natts);
 	for (int i = 0; i < source->natts; i++)
 	{
-		const char *name = NameStr(TupleDescAttr(source, i)->attname);
+		Form_pg_attribute from = TupleDescAttr(source, i);
+		Form_pg_attribute to = i < op->desc->natts ? TupleDescAttr(op->desc, i) : NULL;
 
-		op->attnums[i] = InvalidAttrNumber;
-		for (int j = 0; j < op->desc->natts; j++)
-		{
-			Form_pg_attribute att = TupleDescAttr(op->desc, j);
-
-			if (!att->attisdropped && strcmp(NameStr(att->attname), name) == 0)
-				op->attnums[i] = att->attnum;
-		}
-		if (op->attnums[i] == InvalidAttrNumber)
+		if (to == NULL || to->attisdropped || to->atttypid != from->atttypid)
 			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("column \"%s\" of the query is missing in relation \"%s\"",
-							name, get_rel_name(op->relation)),
-					 errhint("The columns of a result table must stay as the query makes them.")));
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column %d of relation \"%s\" is no longer what the query makes",
+							i + 1, get_rel_name(op->relation)),
+					 errhint("The columns of a result table must stay as the query makes them; drop the table and create the query anew.")));
 	}
-	MemoryContextSwitchTo(old);
+	op->ncolumns = source->natts;
 }
 
 /* Keeps one row. */
@@ -88,14 +79,11 @@ append_add(KsOperator *base, TupleTableSlot *slot)
 	AppendOperator *op = (AppendOperator *) base;
 	MemoryContext old;
 
-	if (op->attnums == NULL)
-		map_columns(op, slot->tts_tupleDescriptor);
+	if (op->ncolumns < 0)
+		check_columns(op, slot->tts_tupleDescriptor);
 	slot_getallattrs(slot);
-	for (int i = 0; i < op->ncolumns; i++)
-	{
-		op->values[op->attnums[i] - 1] = slot->tts_values[i];
-		op->nulls[op->attnums[i] - 1] = slot->tts_isnull[i];
-	}
+	memcpy(op->values, slot->tts_values, sizeof(Datum) * op->ncolumns);
+	memcpy(op->nulls, slot->tts_isnull, sizeof(bool) * op->ncolumns);
 	old = MemoryContextSwitchTo(op->cxt);
 	if (op->ntuples == op->maxtuples)
 	{

@@ -344,14 +344,14 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 	{
 		MemoryContextSwitchTo(old);
 		edata = CopyErrorData();
-		if (!may_be_a_records_fault(edata->sqlerrcode))
-			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old);
 		CurrentResourceOwner = owner;
 	}
 	PG_END_TRY();
+	if (edata != NULL && !may_be_a_records_fault(edata->sqlerrcode))
+		ReThrowError(edata);
 	return edata;
 }
 

@@ -52,7 +52,7 @@ struct Node
 	Node	  **table;			/* hash table of them */
 	size_t		mask;
 	bool		has_elements;	/* some children are array elements */
-	bool		seen;			/* met in this scan */
+	uint64_t	seen;			/* number of the last scan that met it */
 };
 
 /* An array or object that the walk is in. */
@@ -71,6 +71,7 @@ struct KsJsonScanner
 	std::unique_ptr<Tokenizer> tokenizer;
 	Node		root;
 	int			nslots;
+	uint64_t	nscans;
 	char	   *buffer;
 	size_t		capacity;		/* without the padding */
 	char	   *keybuf;			/* a key without its escapes */
@@ -170,16 +171,16 @@ find_element(const Node *node, long index)
 
 /* Forgets what an earlier occurrence of a field has set. */
 void
-clear_below(Node *node, KsJsonToken *slots)
+clear_below(const KsJsonScanner *scanner, Node *node, KsJsonToken *slots)
 {
 	for (Node *child = node->children; child != nullptr; child = child->next)
 	{
-		if (!child->seen)
+		if (child->seen != scanner->nscans)
 			continue;
-		child->seen = false;
+		child->seen = 0;
 		if (child->slot >= 0)
 			slots[child->slot].kind = KS_JSON_MISSING;
-		clear_below(child, slots);
+		clear_below(scanner, child, slots);
 	}
 }
 
@@ -187,9 +188,9 @@ clear_below(Node *node, KsJsonToken *slots)
 inline void
 enter(Walk *walk, Node *node)
 {
-	if (node->seen)
-		clear_below(node, walk->slots);
-	node->seen = true;
+	if (node->seen == walk->scanner->nscans)
+		clear_below(walk->scanner, node, walk->slots);
+	node->seen = walk->scanner->nscans;
 }
 
 inline void
@@ -205,8 +206,10 @@ set_token(KsJsonToken *token, KsJsonKind kind, bool escaped, const char *str, si
 inline size_t
 trim(const char *str, size_t len)
 {
-	while (len > 0 && (str[len - 1] == ' ' || str[len - 1] == '\n' ||
-					   str[len - 1] == '\r' || str[len - 1] == '\t'))
+	/* most documents have none */
+	while (len > 0 && (unsigned char) str[len - 1] <= ' ' &&
+		   (str[len - 1] == ' ' || str[len - 1] == '\n' ||
+			str[len - 1] == '\r' || str[len - 1] == '\t'))
 		len--;
 	return len;
 }
@@ -699,8 +702,9 @@ ks_json_scan(KsJsonScanner *scanner, const char *doc, size_t len,
 
 	fault->reason = nullptr;
 	fault->offset = 0;
-	memset(slots, 0, sizeof(KsJsonToken) * scanner->nslots);
-	clear_below(&scanner->root, slots);
+	for (int i = 0; i < scanner->nslots; i++)
+		slots[i].kind = KS_JSON_MISSING;
+	scanner->nscans++;
 
 	walk.status = tokenize(scanner, doc, len, fault);
 	if (walk.status != KS_JSON_OK)

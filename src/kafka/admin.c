@@ -130,34 +130,64 @@ ks_topic_partition_count(KsConsumer *consumer, const char *topic, int timeout_ms
 	ks_request_failed(client, err, NULL, "count the partitions", topic);
 }
 
-/* First offset of a partition and the end that a reader of committed data sees. */
-void
-ks_topic_offsets(KsConsumer *consumer, const char *topic, int32 partition, int timeout_ms,
-				 int64 *first, int64 *end)
+/* One try of ks_query_offset. */
+static rd_kafka_resp_err_t
+ks_try_offset(KsClient *client, const char *topic, int32 partition, int64 ms, int slice,
+			  int64 *offset)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_resp_err_t err;
+
+	rd_kafka_topic_partition_list_add(list, topic, partition)->offset = ms;
+	err = rd_kafka_offsets_for_times(client->rk, list, slice);
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		err = list->elems[0].err;
+	*offset = list->elems[0].offset >= 0 ? list->elems[0].offset : -1;
+	rd_kafka_topic_partition_list_destroy(list);
+	return err;
+}
+
+/*
+ * Asks for an offset of a partition: by milliseconds since 1970, or by one of
+ * the library's names for the first and the end.  -1: no record is that late.
+ */
+static int64
+ks_query_offset(KsConsumer *consumer, const char *topic, int32 partition, int64 ms,
+				int timeout_ms, const char *action)
 {
 	KsClient   *client = ks_consumer_client(consumer);
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
 	KsRequest	req;
+	int64		offset;
 	int			slice;
 
 	ks_request_begin(&req, client, timeout_ms);
 	while ((slice = ks_request_slice(&req)) > 0)
 	{
-		int64_t		low;
-		int64_t		high;
-
-		err = rd_kafka_query_watermark_offsets(client->rk, topic, partition, &low, &high, slice);
+		err = ks_try_offset(client, topic, partition, ms, slice, &offset);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
 			ks_client_note_alive(client);
-			*first = low;
-			*end = high;
-			return;
+			return offset;
 		}
 		if (!ks_error_is_passing(err))
 			break;
 	}
-	ks_request_failed(client, err, NULL, "get the offsets", topic);
+	ks_request_failed(client, err, NULL, action, topic);
+}
+
+/*
+ * First offset of a partition, and the end that a reader of committed data
+ * sees.  (rd_kafka_query_watermark_offsets heeds no time-out in old versions.)
+ */
+void
+ks_topic_offsets(KsConsumer *consumer, const char *topic, int32 partition, int timeout_ms,
+				 int64 *first, int64 *end)
+{
+	*end = ks_query_offset(consumer, topic, partition, RD_KAFKA_OFFSET_END, timeout_ms,
+						   "get the end");
+	*first = ks_query_offset(consumer, topic, partition, RD_KAFKA_OFFSET_BEGINNING, timeout_ms,
+							 "get the first offset");
 }
 
 /* TimestampTz -> milliseconds since 1970, rounded up. */
@@ -172,52 +202,22 @@ ks_time_to_kafka(TimestampTz when)
 	return Max(ms + epoch_ms, 0);
 }
 
-/* One try to find an offset by time; *offset is -1 where no record is that late. */
-static rd_kafka_resp_err_t
-ks_try_offset_for_time(KsClient *client, const char *topic, int32 partition, int64 ms,
-					   int slice, int64 *offset)
-{
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_resp_err_t err;
-
-	rd_kafka_topic_partition_list_add(list, topic, partition)->offset = ms;
-	err = rd_kafka_offsets_for_times(client->rk, list, slice);
-	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-		err = list->elems[0].err;
-	*offset = list->elems[0].offset >= 0 ? list->elems[0].offset : -1;
-	rd_kafka_topic_partition_list_destroy(list);
-	return err;
-}
-
 /* First offset whose record is not older than when; the end where there is none. */
 int64
 ks_topic_offset_for_time(KsConsumer *consumer, const char *topic, int32 partition,
 						 TimestampTz when, int timeout_ms)
 {
-	KsClient   *client = ks_consumer_client(consumer);
-	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	KsRequest	req;
 	int64		first;
 	int64		end;
 	int64		offset;
-	int			slice;
 
 	/* The end first: what arrives in between must not be skipped. */
 	ks_topic_offsets(consumer, topic, partition, timeout_ms, &first, &end);
 	if (TIMESTAMP_NOT_FINITE(when))
 		return when < 0 ? first : end;
-
-	ks_request_begin(&req, client, timeout_ms);
-	while ((slice = ks_request_slice(&req)) > 0)
-	{
-		err = ks_try_offset_for_time(client, topic, partition, ks_time_to_kafka(when),
-									 slice, &offset);
-		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			return offset >= 0 ? offset : end;
-		if (!ks_error_is_passing(err))
-			break;
-	}
-	ks_request_failed(client, err, NULL, "find an offset by time", topic);
+	offset = ks_query_offset(consumer, topic, partition, ks_time_to_kafka(when), timeout_ms,
+							 "find an offset by time");
+	return offset >= 0 ? offset : end;
 }
 
 /* Adds a byte string, or its absence, to a hash. */
@@ -241,23 +241,6 @@ ks_record_fingerprint(const KsRecord *rec)
 	return ks_hash_bytes(hash, rec->value, rec->valuelen);
 }
 
-/* Fingerprint of a message of the library. */
-static uint64
-ks_message_fingerprint(rd_kafka_message_t *message)
-{
-	KsRecord	rec = {0};
-	rd_kafka_timestamp_type_t type;
-	int64		ms = rd_kafka_message_timestamp(message, &type);
-
-	rec.timestamp = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE ? DT_NOBEGIN :
-		ks_time_from_kafka(ms);
-	rec.key = message->key;
-	rec.keylen = message->key_len;
-	rec.value = message->payload;
-	rec.valuelen = message->len;
-	return ks_record_fingerprint(&rec);
-}
-
 /* What a look for one record has come to. */
 typedef enum KsLook
 {
@@ -267,91 +250,78 @@ typedef enum KsLook
 	KS_LOOK_FAILED
 } KsLook;
 
-/* Waits up to slice for one message of the queue and judges it. */
+/* Judges an event of the probe. */
 static KsLook
-ks_look_once(rd_kafka_queue_t *queue, int64 offset, int slice, rd_kafka_resp_err_t *err,
-			 int64 *found_offset, uint64 *fingerprint)
+ks_judge_event(const KsEvent *event, rd_kafka_resp_err_t *err)
 {
-	rd_kafka_message_t *message = rd_kafka_consume_queue(queue, slice);
-	KsLook		result;
-
-	if (message == NULL)
-		return KS_LOOK_AGAIN;
-	*err = message->err;
-	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (event->kind == KS_EVENT_RECORD)
+		return KS_LOOK_FOUND;
+	if (event->kind == KS_EVENT_EOF || event->code == KS_FETCH_OUT_OF_RANGE)
+		return KS_LOOK_NOTHING;
+	switch (event->code)
 	{
-		result = message->offset >= offset ? KS_LOOK_FOUND : KS_LOOK_AGAIN;
-		*found_offset = message->offset;
-		*fingerprint = ks_message_fingerprint(message);
+		case KS_FETCH_TOPIC_MISSING:
+			*err = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+			return KS_LOOK_FAILED;
+		case KS_FETCH_DENIED:
+			*err = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+			return KS_LOOK_FAILED;
+		case KS_FETCH_CORRUPT:
+			*err = RD_KAFKA_RESP_ERR__BAD_MSG;
+			return KS_LOOK_FAILED;
+		default:
+			return KS_LOOK_AGAIN;
 	}
-	else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF ||
-			 ks_fetch_error_code(message->err) == KS_FETCH_OUT_OF_RANGE)
-		result = KS_LOOK_NOTHING;
-	else
-		result = ks_error_is_passing(message->err) ? KS_LOOK_AGAIN : KS_LOOK_FAILED;
-	rd_kafka_message_destroy(message);
-	return result;
 }
 
-/*
- * Reads the record at or next after offset of a partition that the handle does
- * not read otherwise.
- */
+/* Waits up to slice for the first event of the probe; starts it again after a passing error. */
 static KsLook
-ks_look(KsClient *client, rd_kafka_topic_t *rkt, int32 partition, int64 offset, int timeout_ms,
-		rd_kafka_resp_err_t *err, int64 *found_offset, uint64 *fingerprint)
+ks_look_once(KsConsumer *probe, const char *topic, int32 partition, int64 offset, int slice,
+			 rd_kafka_resp_err_t *err, int64 *found_offset, uint64 *fingerprint)
 {
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(client->rk);
-	volatile KsLook result = KS_LOOK_AGAIN;
-	KsRequest	req;
+	KsEventBatch *batch = ks_consumer_poll(probe, 1, 0, slice);
+	KsLook		look = KS_LOOK_AGAIN;
 
-	if (rd_kafka_consume_start_queue(rkt, partition, offset, queue) != 0)
+	if (batch->nevents > 0)
 	{
-		*err = rd_kafka_last_error();
-		rd_kafka_queue_destroy(queue);
-		return KS_LOOK_FAILED;
-	}
-	PG_TRY();
-	{
-		int			slice;
+		KsEvent    *event = &batch->events[0];
 
-		ks_request_begin(&req, client, timeout_ms);
-		while (result == KS_LOOK_AGAIN && (slice = ks_request_slice(&req)) > 0)
-			result = ks_look_once(queue, offset, slice, err, found_offset, fingerprint);
+		look = ks_judge_event(event, err);
+		if (look == KS_LOOK_FOUND)
+		{
+			*found_offset = event->record.offset;
+			*fingerprint = ks_record_fingerprint(&event->record);
+		}
+		else if (look == KS_LOOK_AGAIN)
+			ks_consumer_assign(probe, topic, partition, offset);
 	}
-	PG_FINALLY();
-	{
-		(void) rd_kafka_consume_stop(rkt, partition);
-		rd_kafka_queue_destroy(queue);
-	}
-	PG_END_TRY();
-	return result;
+	ks_event_batch_free(batch);
+	return look;
 }
 
 /*
  * Fingerprint of the record at offset, or of the next one after it: the seam
- * check.  Returns false if there is none.  A partition that is being read is
- * looked at through a second, short-lived client.
+ * check.  Returns false if there is none.  It does not matter whether the
+ * consumer reads the partition: a second client looks.
  */
 bool
 ks_topic_fingerprint(KsConsumer *consumer, const char *topic, int32 partition, int64 offset,
 					 int timeout_ms, int64 *found_offset, uint64 *fingerprint)
 {
+	KsConsumer *probe = ks_consumer_probe(consumer);
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	KsConsumer *second = NULL;
-	KsConsumer *used = consumer;
-	KsLook		look;
+	KsLook		look = KS_LOOK_AGAIN;
+	KsRequest	req;
+	int			slice;
 
-	if (ks_consumer_is_reading(consumer, topic, partition))
-		used = second = ks_consumer_reopen(consumer);
-	look = ks_look(ks_consumer_client(used), ks_consumer_topic(used, topic), partition, offset,
-				   timeout_ms, &err, found_offset, fingerprint);
-	if (look == KS_LOOK_AGAIN && err == RD_KAFKA_RESP_ERR_NO_ERROR)
-		err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	ks_consumer_assign(probe, topic, partition, offset);
+	ks_request_begin(&req, ks_consumer_client(probe), timeout_ms);
+	while (look == KS_LOOK_AGAIN && (slice = ks_request_slice(&req)) > 0)
+		look = ks_look_once(probe, topic, partition, offset, slice, &err,
+							found_offset, fingerprint);
+	ks_consumer_unassign(probe, topic, partition);
 	if (look == KS_LOOK_AGAIN || look == KS_LOOK_FAILED)
-		ks_request_failed(ks_consumer_client(used), err, NULL, "read a record", topic);
-	if (second)
-		ks_consumer_close(second);
+		ks_request_failed(ks_consumer_client(probe), err, NULL, "read a record", topic);
 	return look == KS_LOOK_FOUND;
 }
 

@@ -162,7 +162,9 @@ ks_client_destroy(KsClient *client, int64 deadline_ms)
 static void
 ks_client_reset_callback(void *arg)
 {
-	ks_client_destroy(arg, ks_monotonic_ms() + KS_DESTROY_BUDGET_MS);
+	KsClient   *client = arg;
+
+	ks_client_destroy(client, ks_monotonic_ms() + client->destroy_budget_ms);
 }
 
 /* on_proc_exit: destroys what is left, and keeps the code for the guard. */
@@ -261,6 +263,7 @@ ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
 		elog(ERROR, "a Kafka client must not be made in the postmaster");
 
 	client->eventfd = -1;
+	client->destroy_budget_ms = KS_DESTROY_BUDGET_MS;
 	client->name = pstrdup(name);
 	client->server = pstrdup(GetForeignServer(serverid)->servername);
 	client->callback.func = ks_client_reset_callback;

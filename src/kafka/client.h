@@ -37,6 +37,8 @@ typedef struct KsClient
 	TimestampTz log_refill;
 	uint32		log_suppressed;
 
+	int			destroy_budget_ms;	/* how long destroying may hold us up */
+
 	/* Destroyed before the handle, in this order */
 	rd_kafka_topic_t **topics;	/* malloc'ed */
 	int			ntopics;

@@ -41,14 +41,13 @@ static const KsSetting common_defaults[] = {
 };
 
 /*
- * Defaults of a consumer.  The fetcher of older libraries looks only once a
- * second whether a full queue has room again: the queue must hold more than a
- * second's work, or reading stalls.  A client asks a broker for one thing at a
- * time, so a partition that is assigned anew waits for fetch.wait.max.ms.
+ * Defaults of a consumer.  The queue takes memory while we lag behind: about
+ * 130 MB when full of small records.  A client asks a broker for one thing at
+ * a time, so a partition that is assigned anew waits for fetch.wait.max.ms.
  */
 static const KsSetting consumer_defaults[] = {
-	{"queued.min.messages", "1000000"},
-	{"queued.max.messages.kbytes", "262144"},
+	{"queued.min.messages", "200000"},
+	{"queued.max.messages.kbytes", "65536"},
 	{"fetch.wait.max.ms", "100"},
 	{"fetch.min.bytes", "1"},
 	{"fetch.error.backoff.ms", "100"},
@@ -95,6 +94,17 @@ ks_conf_reset_callback(void *arg)
 
 	if (*conf)
 		rd_kafka_conf_destroy(*conf);
+}
+
+/* True if the linked library has a property and takes the value. */
+bool
+ks_conf_knows(const char *property, const char *value)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	bool		known = rd_kafka_conf_set(conf, property, value, NULL, 0) == RD_KAFKA_CONF_OK;
+
+	rd_kafka_conf_destroy(conf);
+	return known;
 }
 
 /* Sets one of our own properties; failing is a bug. */

@@ -23,6 +23,7 @@
 #include "access/attnum.h"
 
 #include "kafka/client.h"
+#include "kafka/confbuild.h"
 #include "kafka/consumer.h"
 #include "kafka/consumer_int.h"
 #include "kafka/kerror.h"
@@ -37,6 +38,10 @@
 #include "utils/wait_event.h"
 
 #define KS_CHUNK_MAX		4096	/* messages taken out of the queue at once */
+#define KS_NUDGE_MIN_QUEUE	10000	/* queues that were shorter ... */
+#define KS_NUDGE_MIN_BYTES	(4 * 1024 * 1024)	/* ... and smaller were not full */
+#define KS_NUDGE_PAUSE_MS	20		/* least time between two wake-up calls */
+#define KS_PROBE_KEEP_MS	5000	/* how long an idle probe is kept */
 #define KS_WAIT_SLICE_MS	1000	/* longest wait between two looks at interrupts */
 
 /* Place of one partition. */
@@ -78,6 +83,15 @@ struct KsConsumer
 	KsArrays	spare;
 	Size		avg_bytes;		/* running mean of a record's size */
 	bool		has_errors;		/* some partition's error is set */
+
+	/* A second client for looks at single records, while it is in use */
+	KsConsumer *probe;
+	TimestampTz probe_used;
+
+	/* Waking a fetcher that has gone to sleep before a full queue */
+	bool		fetcher_sleeps; /* the library is one whose fetcher does */
+	size_t		queue_peak;		/* greatest length since the last call */
+	TimestampTz last_nudge;
 	MemoryContextCallback callback;
 };
 
@@ -106,9 +120,9 @@ ks_consumer_reset_callback(void *arg)
 		ks_batch_release(dlist_container(KsBatch, node, dlist_head_node(&consumer->batches)));
 }
 
-/* Opens a client for a server; see consumer.h. */
-KsConsumer *
-ks_consumer_open(Oid serverid, Oid userid, const char *name)
+/* Opens a consumer; adjust changes its configuration. */
+static KsConsumer *
+ks_open(Oid serverid, Oid userid, const char *name, void (*adjust) (rd_kafka_conf_t *conf))
 {
 	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext, "kstream consumer",
 											   ALLOCSET_DEFAULT_SIZES);
@@ -120,7 +134,8 @@ ks_consumer_open(Oid serverid, Oid userid, const char *name)
 	consumer->userid = userid;
 	dlist_init(&consumer->batches);
 	consumer->avg_bytes = 512;
-	consumer->client = ks_client_open(serverid, userid, KS_CLIENT_CONSUMER, name, NULL);
+	consumer->fetcher_sleeps = !ks_conf_knows("fetch.queue.backoff.ms", "10");
+	consumer->client = ks_client_open(serverid, userid, KS_CLIENT_CONSUMER, name, adjust);
 	consumer->client->on_error = ks_note_error;
 	consumer->client->owner = consumer;
 	(void) ks_client_queue(consumer->client);
@@ -133,18 +148,18 @@ ks_consumer_open(Oid serverid, Oid userid, const char *name)
 	return consumer;
 }
 
+/* Opens a client for a server; see consumer.h. */
+KsConsumer *
+ks_consumer_open(Oid serverid, Oid userid, const char *name)
+{
+	return ks_open(serverid, userid, name, NULL);
+}
+
 /* Closes the client; batches not freed yet lose their contents. */
 void
 ks_consumer_close(KsConsumer *consumer)
 {
 	MemoryContextDelete(consumer->mcxt);
-}
-
-/* A second, independent consumer of the same server, in the current context. */
-KsConsumer *
-ks_consumer_reopen(KsConsumer *consumer)
-{
-	return ks_consumer_open(consumer->serverid, consumer->userid, consumer->client->name);
 }
 
 /* The handle behind a consumer, for admin.c. */
@@ -287,6 +302,62 @@ ks_start_partition(KsConsumer *consumer, KsTopic *topic, KsPartition *part)
 	part->error = RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
+/* Configuration of a probe: small fetches that do not wait for more to come. */
+static void
+ks_adjust_probe(rd_kafka_conf_t *conf)
+{
+	ks_conf_set(conf, "fetch.wait.max.ms", "1");
+	ks_conf_set(conf, "fetch.message.max.bytes", "16384");
+	ks_conf_set(conf, "queued.min.messages", "1");
+}
+
+/*
+ * A second client of the same server, which reads nothing: for a look at single
+ * records without disturbing what the consumer does.  It is kept for a while,
+ * because such looks come in rows.
+ */
+KsConsumer *
+ks_consumer_probe(KsConsumer *consumer)
+{
+	ListCell   *lc;
+
+	if (consumer->probe == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(consumer->mcxt);
+
+		consumer->probe = ks_open(consumer->serverid, consumer->userid,
+								  psprintf("%s probe", consumer->client->name), ks_adjust_probe);
+		consumer->probe->client->destroy_budget_ms = 0;
+		MemoryContextSwitchTo(old);
+	}
+	consumer->probe_used = GetCurrentTimestamp();
+
+	/* A look that ended in an error may have left something. */
+	foreach(lc, consumer->probe->topics)
+	{
+		KsTopic    *topic = lfirst(lc);
+
+		for (int i = 0; i < topic->nparts; i++)
+		{
+			if (topic->parts[i])
+				ks_stop_partition(consumer->probe, topic, topic->parts[i]);
+		}
+	}
+	return consumer->probe;
+}
+
+/* Closes a probe that was not used for a while; does not wait for its end. */
+static void
+ks_drop_idle_probe(KsConsumer *consumer)
+{
+	if (consumer->probe && TimestampDifferenceExceeds(consumer->probe_used, GetCurrentTimestamp(),
+													  KS_PROBE_KEEP_MS))
+	{
+		ks_consumer_close(consumer->probe);
+		consumer->probe = NULL;
+	}
+}
+
 /* Starts reading a partition at offset, wherever it was before. */
 void
 ks_consumer_assign(KsConsumer *consumer, const char *name, int32 partition, int64 offset)
@@ -316,16 +387,6 @@ ks_consumer_unassign(KsConsumer *consumer, const char *name, int32 partition)
 		ks_stop_partition(consumer, topic, part);
 }
 
-/* True if the partition is being read: admin.c must not disturb it. */
-bool
-ks_consumer_is_reading(KsConsumer *consumer, const char *name, int32 partition)
-{
-	KsTopic    *topic;
-	KsPartition *part = ks_find_partition(consumer, name, partition, &topic);
-
-	return part && part->started;
-}
-
 /*
  * Stops or resumes fetching of a partition.  What was fetched but not polled
  * is thrown away and fetched again later, so this is for long pauses.
@@ -341,7 +402,7 @@ ks_consumer_pause(KsConsumer *consumer, const char *name, int32 partition, bool 
 }
 
 /* Time of a record: milliseconds since 1970 -> TimestampTz. */
-TimestampTz
+static TimestampTz
 ks_time_from_kafka(int64 ms)
 {
 	const int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
@@ -633,6 +694,53 @@ ks_event_batch_free(KsEventBatch *pub)
 	MemoryContextDelete(((KsBatch *) pub)->mcxt);
 }
 
+/* Makes every fetcher look at its queue: any request to its broker does. */
+static void
+ks_nudge_fetchers(KsConsumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
+	ListCell   *lc;
+
+	foreach(lc, consumer->topics)
+	{
+		KsTopic    *topic = lfirst(lc);
+
+		for (int i = 0; i < topic->nparts; i++)
+		{
+			if (topic->parts[i] && topic->parts[i]->active && !topic->parts[i]->paused)
+				rd_kafka_topic_partition_list_add(list, topic->name, i)->offset = RD_KAFKA_OFFSET_END;
+		}
+	}
+	if (list->cnt > 0)
+		(void) rd_kafka_offsets_for_times(consumer->client->rk, list, 0);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+/*
+ * When the queue is full, the fetcher of older libraries sleeps for a second,
+ * no matter how soon there is room again.  So if the queue has been long and is
+ * half empty now, wake it, by a request whose answer nobody waits for.  Newer
+ * ones have fetch.queue.backoff.ms.
+ */
+static void
+ks_keep_fetching(KsConsumer *consumer, int taken)
+{
+	size_t		left = rd_kafka_queue_length(ks_client_queue(consumer->client));
+	TimestampTz now;
+
+	consumer->queue_peak = Max(consumer->queue_peak, left + taken);
+	if (!consumer->fetcher_sleeps || left > consumer->queue_peak / 2 ||
+		(consumer->queue_peak < KS_NUDGE_MIN_QUEUE &&
+		 consumer->queue_peak * consumer->avg_bytes < KS_NUDGE_MIN_BYTES))
+		return;
+	now = GetCurrentTimestamp();
+	if (!TimestampDifferenceExceeds(consumer->last_nudge, now, KS_NUDGE_PAUSE_MS))
+		return;
+	consumer->last_nudge = now;
+	consumer->queue_peak = left;
+	ks_nudge_fetchers(consumer);
+}
+
 /*
  * Moves what is in the queue into the batch.  The queue is emptied unless the
  * batch is full: only then does the event descriptor fire again.
@@ -662,7 +770,10 @@ ks_take_arrived(KsConsumer *consumer, KsBatch *batch, int max_events, Size max_b
 	} while (got == want && batch->pub.nevents < max_events && batch->pub.bytes < max_bytes);
 
 	if (seen > 0)
+	{
 		ks_client_note_alive(consumer->client);
+		ks_keep_fetching(consumer, seen);
+	}
 	if (consumer->has_errors)
 		ks_take_noted_errors(consumer, batch, max_events);
 }
@@ -695,6 +806,7 @@ ks_consumer_poll(KsConsumer *consumer, int max_events, Size max_bytes, int timeo
 	max_events = Max(max_events, 1);
 	if (max_bytes == 0)
 		max_bytes = MaxAllocHugeSize;
+	ks_drop_idle_probe(consumer);
 	batch = ks_batch_make(consumer, max_events);
 	if (timeout_ms > 0)
 		deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);

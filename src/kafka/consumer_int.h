@@ -10,10 +10,8 @@
 #include "kafka/client.h"
 #include "kafka/consumer.h"
 
-extern KsConsumer *ks_consumer_reopen(KsConsumer *consumer);
+extern KsConsumer *ks_consumer_probe(KsConsumer *consumer);
 extern KsClient *ks_consumer_client(KsConsumer *consumer);
 extern rd_kafka_topic_t *ks_consumer_topic(KsConsumer *consumer, const char *name);
-extern bool ks_consumer_is_reading(KsConsumer *consumer, const char *name, int32 partition);
-extern TimestampTz ks_time_from_kafka(int64 ms);
 
 #endif							/* KS_CONSUMER_INT_H */

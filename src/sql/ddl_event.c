@@ -8,7 +8,8 @@
  * create_stream): its log is restored (or made) elsewhere.
  *
  * ALTER TABLE on a table that kstream maintains may change everything but its
- * columns; a new owner becomes the owner of the query's hidden parts as well.
+ * columns, and the columns of the hidden view or stream behind it stay too; a new
+ * owner becomes the owner of the query's hidden parts as well.
  *
  * Runs in: any backend.  Transaction: needed.
  */
@@ -186,12 +187,28 @@ check_result(const KsQueryRow *row)
 	ks_notify_definitions_changed();
 }
 
+/* The query that a relation in our schema is the stored view or hidden stream of, or NULL. */
+static KsQueryRow *
+query_of_part(Oid relid)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+	char	   *name = get_rel_name(relid);
+	int			id;
+
+	if (schema == NULL || strcmp(schema, "kstream_query") != 0 ||
+		(sscanf(name, "q_%d", &id) != 1 && sscanf(name, "src_%d", &id) != 1))
+		return NULL;
+	return ks_query_load(id);
+}
+
 /* One relation that the command created or changed. */
 static void
 check_relation(Oid relid, bool created)
 {
-	KsQueryRow *row;
+	KsQueryRow *row = query_of_part(relid);
 
+	if (row)
+		check_columns(row);
 	if (ks_is_stream(relid))
 	{
 		if (created)
@@ -233,7 +250,7 @@ ks_ddl_command_end(PG_FUNCTION_ARGS)
 	ks_spi_execute("SELECT c.oid, bool_or(d.command_tag = 'CREATE FOREIGN TABLE')"
 				   " FROM pg_event_trigger_ddl_commands() d"
 				   " JOIN pg_class c ON c.oid = d.objid"
-				   " WHERE d.classid = 'pg_class'::regclass AND c.relkind IN ('r', 'f')"
+				   " WHERE d.classid = 'pg_class'::regclass AND c.relkind IN ('r', 'f', 'v')"
 				   " GROUP BY c.oid", false, 0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

@@ -347,9 +347,11 @@ ks_positions_start(const KsQueryRow *row, List *streams)
 	{
 		MemoryContext old = CurrentMemoryContext;
 		ResourceOwner owner = CurrentResourceOwner;
+		ErrorData  *volatile edata = NULL;
 
 		/* Where the broker does not answer, the query's first start decides. */
 		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(old);
 		PG_TRY();
 		{
 			start_in_stream(row, lfirst_oid(lc));
@@ -357,21 +359,21 @@ ks_positions_start(const KsQueryRow *row, List *streams)
 		}
 		PG_CATCH();
 		{
-			ErrorData  *edata;
-
 			MemoryContextSwitchTo(old);
 			edata = CopyErrorData();
-			if (ERRCODE_TO_CATEGORY(edata->sqlerrcode) != ERRCODE_CONNECTION_EXCEPTION)
-				PG_RE_THROW();
 			FlushErrorState();
 			RollbackAndReleaseCurrentSubTransaction();
-			ereport(WARNING,
-					(errcode(edata->sqlerrcode),
-					 errmsg("could not find out where to start reading now: %s", edata->message),
-					 errhint("The query starts at \"%s\" as seen when the broker answers first.", row->start)));
 		}
 		PG_END_TRY();
 		MemoryContextSwitchTo(old);
 		CurrentResourceOwner = owner;
+		if (edata == NULL)
+			continue;
+		if (ERRCODE_TO_CATEGORY(edata->sqlerrcode) != ERRCODE_CONNECTION_EXCEPTION)
+			ReThrowError(edata);
+		ereport(WARNING,
+				(errcode(edata->sqlerrcode),
+				 errmsg("could not find out where to start reading now: %s", edata->message),
+				 errhint("The query starts at \"%s\" as seen when the broker answers first.", row->start)));
 	}
 }

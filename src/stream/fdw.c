@@ -55,7 +55,8 @@ static ForeignScan *get_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, Fore
 							 List *tlist, List *clauses, Plan *outer_plan);
 static double expected_rows(Oid relid);
 static List *columns_read(RelOptInfo *rel);
-static List *push_quals(PlannerInfo *root, Oid relid, RelOptInfo *rel, List *clauses, List **exprs, List **labels);
+static List *push_quals(PlannerInfo *root, Oid relid, RelOptInfo *rel, List *clauses,
+						List **exprs, List **labels);
 static bool match_qual(PlannerInfo *root, const KsStreamDef *def, Index relid, Node *clause,
 					   KsPushedQual *qual, Node **value);
 static bool match_op(const KsStreamDef *def, Index relid, OpExpr *op,
@@ -64,6 +65,7 @@ static bool match_array_op(const KsStreamDef *def, Index relid, ScalarArrayOpExp
 						   KsPushedQual *qual, Node **value);
 static bool match_column(const KsStreamDef *def, Index relid, Node *node, KsMetaColumn *column);
 static bool match_operator(Oid opno, KsPushedQual *qual);
+static bool has_exec_param(Node *node, void *context);
 static char *qual_label(PlannerInfo *root, const KsPushedQual *qual, Node *value);
 static void explain_scan(ForeignScanState *node, ExplainState *es);
 
@@ -188,7 +190,8 @@ columns_read(RelOptInfo *rel)
 
 /* The conditions that narrow a bounded read: coded list, value expressions, labels. */
 static List *
-push_quals(PlannerInfo *root, Oid relid, RelOptInfo *rel, List *clauses, List **exprs, List **labels)
+push_quals(PlannerInfo *root, Oid relid, RelOptInfo *rel, List *clauses,
+		   List **exprs, List **labels)
 {
 	KsStreamDef *def = NULL;
 	List	   *coded = NIL;
@@ -305,8 +308,21 @@ match_operator(Oid opno, KsPushedQual *qual)
 {
 	Oid			typid = qual->column == KS_META_TIMESTAMP ? TIMESTAMPTZOID : INT8OID;
 
-	qual->strategy = get_op_opfamily_strategy(opno, lookup_type_cache(typid, TYPECACHE_BTREE_OPFAMILY)->btree_opf);
+	TypeCacheEntry *type = lookup_type_cache(typid, TYPECACHE_BTREE_OPFAMILY);
+
+	qual->strategy = get_op_opfamily_strategy(opno, type->btree_opf);
 	return qual->strategy != 0;
+}
+
+/* True if the expression holds a value computed by another part of the plan. */
+static bool
+has_exec_param(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Param))
+		return ((Param *) node)->paramkind != PARAM_EXTERN;
+	return expression_tree_walker(node, has_exec_param, context);
 }
 
 /* Text of a condition for EXPLAIN. */
@@ -316,7 +332,8 @@ qual_label(PlannerInfo *root, const KsPushedQual *qual, Node *value)
 	static const char *const operators[] = {"", "<", "<=", "=", ">=", ">"};
 	char	   *text;
 
-	if (!bms_is_empty(pull_varnos(root, value)))
+	/* values of other relations and plans cannot be spelled without their plan */
+	if (!bms_is_empty(pull_varnos(root, value)) || has_exec_param(value, NULL))
 		text = pstrdup("...");
 	else
 		text = deparse_expression(value, NIL, false, false);

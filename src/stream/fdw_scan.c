@@ -5,10 +5,12 @@
  * Which of the two it is is decided when the first row is asked for: if a batch
  * of the stream is shown in this process (stream/batch.h), the scan shows its
  * rows, and bad ones are reported to the runner of the batch.  Otherwise it is a
- * bounded read of the log: partition after partition, from the oldest record
- * (or where the conditions on _partition, _offset and _timestamp allow) to the
- * end captured at the start of the scan, in chunks, so that LIMIT stops early.
- * Its bad records are skipped, counted and reported in one WARNING.
+ * bounded read of the log, from the oldest record (or where the conditions on
+ * _partition, _offset and _timestamp allow) to the end captured at the start of
+ * the scan, in chunks, so that LIMIT stops early.  A local log is read partition
+ * after partition; of a topic all are read at a time, because a broker that has
+ * no more of one partition makes the client wait before it asks for the next.
+ * Bad records are skipped, counted and reported in one WARNING.
  *
  * _timestamp narrows a read at its lower end only: records need not be ordered
  * by time, so nothing follows for later ones.
@@ -81,6 +83,8 @@ typedef struct KsScanPartition
 	int64		next;			/* next offset to read in this pass */
 	int64		stop;			/* where this pass ends */
 	TimestampTz stream_time;
+	bool		assigned;		/* topics: the client fetches it */
+	bool		eof;			/* topics: nothing was behind next */
 } KsScanPartition;
 
 typedef struct KsScan
@@ -101,7 +105,7 @@ typedef struct KsScan
 	bool		want_stream_time;
 	int			npartitions;	/* -1: not known yet */
 	KsScanPartition *partitions;
-	int			current;		/* partition being read */
+	int			current;		/* local: partition being read */
 	int			chunk_rows;
 	int64		nbad;			/* bad records in this pass */
 	int64		max_bad;		/* ... in the pass with most of them */
@@ -110,7 +114,7 @@ typedef struct KsScan
 	/* topics */
 	KsConsumer *consumer;
 	KsEventBatch *events;
-	bool		assigned;
+	int			nassigned;
 	int			eof_polls;
 	TimestampTz progress;		/* when something arrived last */
 	char	   *trouble;		/* last passing error */
@@ -134,14 +138,17 @@ static bool partition_allowed(const KsScanRange *range, int partition);
 static void open_topic(KsScan *scan);
 static void capture_partition(KsScan *scan, int partition);
 static int64 offset_for_time(KsScan *scan, int partition, TimestampTz when);
+static void assign_partitions(KsScan *scan);
+static void unassign_partition(KsScan *scan, int partition);
 static bool next_chunk(KsScan *scan);
+static bool fetch_chunk(KsScan *scan);
 static void drop_chunk(KsScan *scan);
-static void fetch_local(KsScan *scan, KsScanPartition *part);
-static void fetch_topic(KsScan *scan, KsScanPartition *part);
-static void take_event(KsScan *scan, KsScanPartition *part, const KsEvent *event);
-static void fetch_error(KsScan *scan, KsScanPartition *part, const KsEvent *event);
-static void reposition(KsScan *scan, KsScanPartition *part);
-static void check_stall(KsScan *scan, KsScanPartition *part);
+static bool fetch_local(KsScan *scan);
+static bool fetch_topic(KsScan *scan);
+static void take_event(KsScan *scan, const KsEvent *event);
+static void fetch_error(KsScan *scan, int partition, const KsEvent *event);
+static void reposition(KsScan *scan, int partition);
+static void check_stall(KsScan *scan);
 static TimestampTz *stream_time_slot(int32 partition, void *arg);
 
 
@@ -201,11 +208,8 @@ ks_rescan_foreign_scan(ForeignScanState *node)
 		return;
 	}
 	drop_chunk(scan);
-	if (scan->assigned)
-	{
-		ks_consumer_unassign(scan->consumer, scan->reader->def->topic, scan->current);
-		scan->assigned = false;
-	}
+	for (int p = 0; p < scan->npartitions; p++)
+		unassign_partition(scan, p);
 	scan->max_bad = Max(scan->max_bad, scan->nbad);
 	scan->nbad = 0;
 	scan->started = false;
@@ -525,10 +529,8 @@ start_log(KsScan *scan, const KsScanRange *range)
 	MemoryContext old = MemoryContextSwitchTo(scan->cxt);
 
 	scan->chunk_rows = CHUNK_ROWS_FIRST;
-	scan->current = 0;
-	if (range->empty)
-		scan->current = PG_INT32_MAX;
-	else
+	scan->current = range->empty ? PG_INT32_MAX : 0;
+	if (!range->empty)
 	{
 		if (scan->npartitions < 0)
 		{
@@ -553,6 +555,8 @@ start_log(KsScan *scan, const KsScanRange *range)
 			if (range->since != DT_NOBEGIN && part->next < part->stop)
 				part->next = Max(part->next, offset_for_time(scan, p, range->since));
 		}
+		if (scan->mode == KS_SCAN_TOPIC)
+			assign_partitions(scan);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -608,41 +612,69 @@ offset_for_time(KsScan *scan, int partition, TimestampTz when)
 	return ks_local_log_offset_for_time(def->relid, partition, when);
 }
 
-/* Reads the next rows into a new chunk; false when all partitions are done. */
+/* Makes the client fetch all partitions that have something to be read. */
+static void
+assign_partitions(KsScan *scan)
+{
+	for (int p = 0; p < scan->npartitions; p++)
+	{
+		KsScanPartition *part = &scan->partitions[p];
+
+		if (part->next >= part->stop)
+			continue;
+		ks_consumer_assign(scan->consumer, scan->reader->def->topic, p, part->next);
+		part->assigned = true;
+		part->eof = false;
+		scan->nassigned++;
+	}
+	scan->eof_polls = 0;
+	scan->progress = GetCurrentTimestamp();
+}
+
+/* The scan is done with the partition. */
+static void
+unassign_partition(KsScan *scan, int partition)
+{
+	if (!scan->partitions[partition].assigned)
+		return;
+	ks_consumer_unassign(scan->consumer, scan->reader->def->topic, partition);
+	scan->partitions[partition].assigned = false;
+	scan->nassigned--;
+}
+
+/* ---------------------------------------------------------------- chunks */
+
+/* Reads and decodes the next rows into a new chunk; false when all partitions are done. */
 static bool
 next_chunk(KsScan *scan)
 {
 	drop_chunk(scan);
-	while (scan->current < scan->npartitions)
+	for (;;)
 	{
-		KsScanPartition *part = &scan->partitions[scan->current];
-
-		if (part->next >= part->stop)
-		{
-			if (scan->assigned)
-				ks_consumer_unassign(scan->consumer, scan->reader->def->topic, scan->current);
-			scan->assigned = false;
-			scan->current++;
-			continue;
-		}
 		scan->batch = ks_batch_create(scan->reader, scan->cxt);
 		scan->row = 0;
-		if (scan->mode == KS_SCAN_LOCAL)
-			fetch_local(scan, part);
-		else
-			fetch_topic(scan, part);
-		if (scan->batch->nrows > 0)
+		if (!fetch_chunk(scan))
 		{
-			if (scan->want_stream_time)
-				ks_batch_set_times(scan->batch, 0, stream_time_slot, scan);
-			ks_batch_decode(scan->batch, scan->wanted);
-			scan->chunk_rows = Min(scan->chunk_rows * 2, CHUNK_ROWS_MAX);
-			return true;
+			drop_chunk(scan);
+			return false;
 		}
+		if (scan->batch->nrows > 0)
+			break;
 		drop_chunk(scan);
 		CHECK_FOR_INTERRUPTS();
 	}
-	return false;
+	if (scan->want_stream_time)
+		ks_batch_set_times(scan->batch, 0, stream_time_slot, scan);
+	ks_batch_decode(scan->batch, scan->wanted);
+	scan->chunk_rows = Min(scan->chunk_rows * 2, CHUNK_ROWS_MAX);
+	return true;
+}
+
+/* Adds what there is to the chunk, possibly nothing; false when all partitions are done. */
+static bool
+fetch_chunk(KsScan *scan)
+{
+	return scan->mode == KS_SCAN_LOCAL ? fetch_local(scan) : fetch_topic(scan);
 }
 
 /* Frees the chunk at hand and the records it points into. */
@@ -660,52 +692,65 @@ drop_chunk(KsScan *scan)
 }
 
 /* Reads from the table of a local log. */
-static void
-fetch_local(KsScan *scan, KsScanPartition *part)
+static bool
+fetch_local(KsScan *scan)
 {
-	int64		next = ks_local_log_read(scan->batch, scan->current, part->next, part->stop,
-										 scan->chunk_rows);
+	KsScanPartition *part;
+	int64		next;
 
+	while (scan->current < scan->npartitions &&
+		   scan->partitions[scan->current].next >= scan->partitions[scan->current].stop)
+		scan->current++;
+	if (scan->current >= scan->npartitions)
+		return false;
+
+	part = &scan->partitions[scan->current];
+	next = ks_local_log_read(scan->batch, scan->current, part->next, part->stop, scan->chunk_rows);
 	/* nothing there means that retention took it away */
-	part->next = scan->batch->nrows > 0 ? next : Max(next, part->stop);
+	part->next = scan->batch->nrows > 0 ? next : part->stop;
+	return true;
 }
 
 /* Polls for records of the topic. */
-static void
-fetch_topic(KsScan *scan, KsScanPartition *part)
+static bool
+fetch_topic(KsScan *scan)
 {
-	MemoryContext old = MemoryContextSwitchTo(scan->cxt);
+	MemoryContext old;
 
-	if (!scan->assigned)
-	{
-		ks_consumer_assign(scan->consumer, scan->reader->def->topic, scan->current, part->next);
-		scan->assigned = true;
-		scan->eof_polls = 0;
-		scan->progress = GetCurrentTimestamp();
-	}
+	if (scan->nassigned == 0)
+		return false;
+	old = MemoryContextSwitchTo(scan->cxt);
 	scan->events = ks_consumer_poll(scan->consumer, scan->chunk_rows, CHUNK_BYTES_MAX, POLL_TIMEOUT_MS);
 	MemoryContextSwitchTo(old);
 
-	for (int i = 0; i < scan->events->nevents && part->next < part->stop; i++)
-	{
-		const KsEvent *event = &scan->events->events[i];
-
-		if (event->record.partition == scan->current)
-			take_event(scan, part, event);
-	}
+	for (int i = 0; i < scan->events->nevents; i++)
+		take_event(scan, &scan->events->events[i]);
 	if (scan->batch->nrows > 0)
 	{
 		scan->progress = GetCurrentTimestamp();
 		scan->eof_polls = 0;
 	}
-	else if (part->next < part->stop)
-		check_stall(scan, part);
+	else
+		check_stall(scan);
+	return true;
 }
 
-/* Deals with one event of the partition that is read. */
+/* Deals with one event. */
 static void
-take_event(KsScan *scan, KsScanPartition *part, const KsEvent *event)
+take_event(KsScan *scan, const KsEvent *event)
 {
+	int32		partition = event->record.partition;
+	KsScanPartition *part;
+
+	if (partition < 0 || partition >= scan->npartitions)
+	{
+		if (event->kind == KS_EVENT_ERROR && event->message != NULL)
+			scan->trouble = MemoryContextStrdup(scan->cxt, event->message);
+		return;
+	}
+	part = &scan->partitions[partition];
+	if (!part->assigned)
+		return;
 	switch (event->kind)
 	{
 		case KS_EVENT_RECORD:
@@ -714,20 +759,23 @@ take_event(KsScan *scan, KsScanPartition *part, const KsEvent *event)
 			if (event->record.offset < part->stop)
 				ks_batch_add_record(scan->batch, &event->record);
 			part->next = event->record.offset + 1;
+			part->eof = false;
 			break;
 		case KS_EVENT_EOF:
 			part->next = Max(part->next, event->record.offset);
-			scan->eof_polls = Max(scan->eof_polls, 1);
+			part->eof = true;
 			break;
 		case KS_EVENT_ERROR:
-			fetch_error(scan, part, event);
+			fetch_error(scan, partition, event);
 			break;
 	}
+	if (part->next >= part->stop)
+		unassign_partition(scan, partition);
 }
 
 /* A partition cannot go on, or not now. */
 static void
-fetch_error(KsScan *scan, KsScanPartition *part, const KsEvent *event)
+fetch_error(KsScan *scan, int partition, const KsEvent *event)
 {
 	const KsStreamDef *def = scan->reader->def;
 	const char *reason = event->message ? event->message : "";
@@ -741,7 +789,7 @@ fetch_error(KsScan *scan, KsScanPartition *part, const KsEvent *event)
 			scan->trouble = MemoryContextStrdup(scan->cxt, reason);
 			return;
 		case KS_FETCH_OUT_OF_RANGE:
-			reposition(scan, part);
+			reposition(scan, partition);
 			return;
 		case KS_FETCH_TOPIC_MISSING:
 			code = ERRCODE_UNDEFINED_OBJECT;
@@ -756,46 +804,46 @@ fetch_error(KsScan *scan, KsScanPartition *part, const KsEvent *event)
 	ereport(ERROR,
 			(errcode(code),
 			 errmsg("could not read partition %d of topic \"%s\" at offset %lld: %s",
-					scan->current, def->topic, (long long) part->next, reason)));
+					partition, def->topic, (long long) scan->partitions[partition].next, reason)));
 }
 
 /* Retention removed records while they were read: goes on where the partition starts now. */
 static void
-reposition(KsScan *scan, KsScanPartition *part)
+reposition(KsScan *scan, int partition)
 {
 	const KsStreamDef *def = scan->reader->def;
+	KsScanPartition *part = &scan->partitions[partition];
 	int64		first;
 	int64		end;
 
-	ks_topic_offsets(scan->consumer, def->topic, scan->current, REQUEST_TIMEOUT_MS, &first, &end);
+	ks_topic_offsets(scan->consumer, def->topic, partition, REQUEST_TIMEOUT_MS, &first, &end);
 	ereport(WARNING,
 			(errmsg("offset %lld of partition %d of topic \"%s\" is gone",
-					(long long) part->next, scan->current, def->topic),
+					(long long) part->next, partition, def->topic),
 			 errdetail("The partition holds offsets %lld to %lld now.", (long long) first, (long long) end)));
-	if (first <= part->next)
-	{
-		/* the log was cut at its end, or made anew: nothing of what was meant is left */
-		part->next = part->stop;
-		return;
-	}
-	part->next = first;
+	/* cut at its end, or made anew: nothing of what was meant is left */
+	part->next = first <= part->next ? part->stop : first;
 	if (part->next < part->stop)
-		ks_consumer_assign(scan->consumer, def->topic, scan->current, part->next);
+		ks_consumer_assign(scan->consumer, def->topic, partition, part->next);
 }
 
 /*
- * Nothing arrived.  A partition may end before its captured end, if a
- * transaction is open in it; otherwise the broker is waited for, but not for ever.
+ * Nothing arrived.  Partitions may end before their captured ends, if
+ * transactions are open in them; otherwise the broker is waited for, but not for
+ * ever.
  */
 static void
-check_stall(KsScan *scan, KsScanPartition *part)
+check_stall(KsScan *scan)
 {
-	const KsStreamDef *def = scan->reader->def;
 	const char *why = scan->trouble;
+	bool		all_eof = true;
 
-	if (scan->eof_polls > 0 && ++scan->eof_polls > POLLS_AFTER_EOF)
+	for (int p = 0; p < scan->npartitions; p++)
+		all_eof &= !scan->partitions[p].assigned || scan->partitions[p].eof;
+	if (all_eof && ++scan->eof_polls > POLLS_AFTER_EOF)
 	{
-		part->next = part->stop;
+		for (int p = 0; p < scan->npartitions; p++)
+			unassign_partition(scan, p);
 		return;
 	}
 	if (!TimestampDifferenceExceeds(scan->progress, GetCurrentTimestamp(), STALL_TIMEOUT_MS))
@@ -803,8 +851,8 @@ check_stall(KsScan *scan, KsScanPartition *part)
 	(void) ks_consumer_broker_down(scan->consumer, &why);
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("no records of partition %d of topic \"%s\" arrived for %d s",
-					scan->current, def->topic, STALL_TIMEOUT_MS / 1000),
+			 errmsg("no records of topic \"%s\" arrived for %d s",
+					scan->reader->def->topic, STALL_TIMEOUT_MS / 1000),
 			 why ? errdetail("Last error of the client: %s", why) : 0,
 			 errhint("Check that the brokers of the stream's server can be reached.")));
 }

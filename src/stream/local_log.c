@@ -99,7 +99,8 @@ typedef struct KsLogRead
 static bool lookup_catalog(Oid relid, KsLocalLog *log, Datum *retention, bool *no_retention);
 static void create_tables(Relation rel, const KsStreamDef *def, int partitions);
 static void insert_catalog(Oid relid, Oid log, Oid segments, int partitions);
-static char *column_definition(const KsColumnDef *column);
+static char *column_type(const KsColumnDef *column);
+static char *column_collation(const KsColumnDef *column);
 static char *collation_name(Oid collation);
 static void set_owner(const char *table, Oid owner);
 static void depend_on(Oid table, Oid relid);
@@ -272,7 +273,8 @@ create_tables(Relation rel, const KsStreamDef *def, int partitions)
 					(errcode(ERRCODE_RESERVED_NAME),
 					 errmsg("column name \"%s\" is reserved in local streams", column->name),
 					 errhint("Choose another name.")));
-		appendStringInfo(&sql, ", %s", column_definition(column));
+		appendStringInfo(&sql, ", %s %s%s", quote_identifier(column->name),
+						 column_type(column), column_collation(column));
 	}
 	appendStringInfoString(&sql, ", PRIMARY KEY (_p, _b, _s)) USING heap");
 	execute(sql.data);
@@ -311,23 +313,26 @@ insert_catalog(Oid relid, Oid log, Oid segments, int partitions)
 }
 
 /*
- * Name, type and collation of a log column.  Of a domain it has the base type:
- * the constraints were checked when the row was made, and adding a column of a
- * domain with NOT NULL to rows would fail.
+ * Type of a log column.  Of a domain it is the base type: the constraints were
+ * checked when the row was made, and adding a column of a domain with NOT NULL
+ * to rows would fail.
  */
 static char *
-column_definition(const KsColumnDef *column)
+column_type(const KsColumnDef *column)
 {
 	int32		typmod = column->typmod;
 	Oid			typid = getBaseTypeAndTypmod(column->typid, &typmod);
-	char	   *result;
 
-	result = psprintf("%s %s", quote_identifier(column->name),
-					  format_type_extended(typid, typmod,
-										   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-	if (OidIsValid(column->collation) && column->collation != get_typcollation(typid))
-		result = psprintf("%s COLLATE %s", result, collation_name(column->collation));
-	return result;
+	return format_type_extended(typid, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+/* COLLATE clause of a log column; empty for the default of its type. */
+static char *
+column_collation(const KsColumnDef *column)
+{
+	if (!OidIsValid(column->collation) || column->collation == get_typcollation(getBaseType(column->typid)))
+		return "";
+	return psprintf(" COLLATE %s", collation_name(column->collation));
 }
 
 /* Qualified, quoted name of a collation. */
@@ -496,10 +501,11 @@ alter_step(const KsStreamDef *def, TupleDesc desc, int fixed, bool renamed)
 		if (att->atttypid != getBaseTypeAndTypmod(column->typid, &typmod) ||
 			att->atttypmod != typmod || att->attcollation != column->collation)
 		{
-			char	   *definition = column_definition(column);
 			const char *name = quote_identifier(column->name);
+			char	   *type = column_type(column);
 
-			return psprintf("ALTER COLUMN %s TYPE %s", name, definition + strlen(name) + 1);
+			return psprintf("ALTER COLUMN %s TYPE %s%s USING %s::%s", name,
+							type, column_collation(column), name, type);
 		}
 	}
 
@@ -508,7 +514,8 @@ alter_step(const KsStreamDef *def, TupleDesc desc, int fixed, bool renamed)
 	if (extra != NULL)
 		return psprintf("DROP COLUMN %s", quote_identifier(extra));
 	if (missing != NULL)
-		return psprintf("ADD COLUMN %s", column_definition(missing));
+		return psprintf("ADD COLUMN %s %s%s", quote_identifier(missing->name),
+						column_type(missing), column_collation(missing));
 	return NULL;
 }
 

@@ -178,9 +178,9 @@ forget_batch(KsTask *task)
 	MemoryContextReset(task->batch_cxt);
 }
 
-/* Is there anything in the batch to process or to store? */
+/* Is there a position to store? */
 static bool
-batch_has_anything(KsTask *task)
+position_moves(KsTask *task)
 {
 	ListCell   *lc;
 
@@ -188,8 +188,6 @@ batch_has_anything(KsTask *task)
 	{
 		KsSource   *source = lfirst(lc);
 
-		if (source->batch->nrows > 0)
-			return true;
 		for (int p = 0; p < source->nparts; p++)
 		{
 			if (source->parts[p].dirty || !ItemPointerIsValid(&source->parts[p].stored.tid))
@@ -197,6 +195,23 @@ batch_has_anything(KsTask *task)
 		}
 	}
 	return false;
+}
+
+/* Records that the batch moves the positions over. */
+static int64
+records_consumed(KsTask *task)
+{
+	ListCell   *lc;
+	int64		n = 0;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		for (int p = 0; p < source->nparts; p++)
+			n += source->parts[p].next.records - source->parts[p].stored.records;
+	}
+	return n;
 }
 
 /* Rows taken so far. */
@@ -216,6 +231,16 @@ batch_rows(KsTask *task)
 	return n;
 }
 
+/* on_error = 'stop': nothing is left before the bad record. */
+static void
+raise_stop(KsTask *task)
+{
+	ereport(ERROR,
+			(errcode(task->stop_sqlstate),
+			 errmsg("%s", task->stop_message),
+			 errhint("The query stopped there because of on_error = 'stop'; correct the cause and call kstream.resume().")));
+}
+
 /* See task.h. */
 bool
 ks_task_fetch(KsTask *task, int max_rows)
@@ -223,10 +248,7 @@ ks_task_fetch(KsTask *task, int max_rows)
 	ListCell   *lc;
 
 	if (task->stopped)
-		ereport(ERROR,
-				(errcode(task->stop_sqlstate),
-				 errmsg("%s", task->stop_message),
-				 errhint("The query stopped there because of on_error = 'stop'; correct the cause and call kstream.resume().")));
+		raise_stop(task);
 	if (task->fetched)
 		return true;
 	task->max_rows = max_rows;
@@ -250,7 +272,7 @@ ks_task_fetch(KsTask *task, int max_rows)
 			continue;
 		ks_source_empty_batch(source, task->batch_cxt);
 	}
-	if (task->has_local || batch_has_anything(task))
+	if (task->has_local || position_moves(task))
 	{
 		task->fetched = true;
 		return true;
@@ -459,18 +481,22 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 		return;
 	}
 	read_local_sources(task);
-	if (batch_has_anything(task))
+	if (position_moves(task))
 	{
-		progress->records = batch_rows(task);
+		int			taken = batch_rows(task);
+
 		progress->newest = newest_timestamp(task);
-		if (progress->records > 0)
+		if (taken > 0)
 			process_batch(task, progress);
+		if (task->stop_message != NULL && !position_moves(task))
+			raise_stop(task);
+		progress->records = records_consumed(task);
 		count_rows_out(task, progress->rows_out);
 		foreach(lc, task->sources)
 			ks_source_store(lfirst(lc), task->query->id);
 		KS_FAULT("after_positions");
 		progress->advanced = true;
-		progress->more = progress->records >= task->max_rows;
+		progress->more = taken >= task->max_rows;
 		if (task->stop_message != NULL)
 			progress->more = true;
 	}

@@ -20,6 +20,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "base/compat.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
@@ -482,6 +483,23 @@ all_reached(KsWait *wait)
 	return done;
 }
 
+/* check_running: raises KS002 where no worker can exist. */
+static void
+check_running(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(KS_ERRCODE_WAIT_STOPPED),
+				 errmsg("continuous queries are not running"),
+				 errdetail("The server is a standby."),
+				 errhint("They go on when it is promoted.")));
+	if (!ks_workers_possible())
+		ereport(ERROR,
+				(errcode(KS_ERRCODE_WAIT_STOPPED),
+				 errmsg("continuous queries are not running"),
+				 errhint("Add kstream to shared_preload_libraries and restart the server.")));
+}
+
 /* wait_until_reached: looks, sleeps until a worker commits something, looks again. */
 static void
 wait_until_reached(KsWait *wait)
@@ -536,11 +554,8 @@ ks_wait(PG_FUNCTION_ARGS)
 																 PG_GETARG_DATUM(1)));
 	wait->targets = PG_ARGISNULL(0) ? all_targets() :
 		named_target(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	if (wait->targets != NIL && !ks_workers_possible())
-		ereport(ERROR,
-				(errcode(KS_ERRCODE_WAIT_STOPPED),
-				 errmsg("continuous queries are not running"),
-				 errhint("Add kstream to shared_preload_libraries and restart the server.")));
+	if (wait->targets != NIL)
+		check_running();
 	foreach(lc, wait->targets)
 		capture_ends(wait, lfirst(lc));
 	foreach(lc, wait->clients)

@@ -1,0 +1,276 @@
+# Workers: that they start, share, wait, fail alone, come back, and lose nothing
+# when processes are cancelled, terminated or killed.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use KstreamTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $node = new_node('main');
+
+# wait_ready: the server takes connections again.
+sub wait_ready
+{
+	return eventually(30, sub { (try_sql($node, 'SELECT 1'))[0] == 0 });
+}
+
+# set_and_reload: changes a setting of the running server.
+sub set_and_reload
+{
+	my ($setting) = @_;
+
+	sql($node, "ALTER SYSTEM $setting");
+	sql($node, 'SELECT pg_reload_conf()');
+}
+
+# cpu_ticks: processor time a process has used.
+sub cpu_ticks
+{
+	my ($pid) = @_;
+	my @fields = split / /, (slurp_file("/proc/$pid/stat") =~ s/^.*\) //sr);
+
+	return $fields[11] + $fields[12];
+}
+
+#
+# Start
+#
+ok(eventually(5, sub { launcher_pid($node) ne '' }), 'there is a launcher');
+is(scalar(worker_pids($node)), 0, 'no worker without the extension');
+sql($node, 'CREATE EXTENSION kstream');
+sleep 0.3;
+is(scalar(worker_pids($node)), 0, 'no worker without a query');
+is(sqlstate($node, 'SELECT kstream.wait()'), '', 'wait without a query returns');
+sql($node, 'DROP EXTENSION kstream');
+
+setup_queries($node);
+produce($node, 1000);
+law_holds($node, 'queries run as soon as they are created');
+is(scalar(worker_pids($node)), 2, 'two workers share the queries');
+
+#
+# Waiting
+#
+is(sqlstate($node, 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM totals; '
+	  . 'SELECT kstream.wait(); COMMIT'), '', 'wait in REPEATABLE READ');
+is(sqlstate($node, q(BEGIN; SELECT kstream.create_table_as('new', 'SELECT id FROM orders');
+	SELECT kstream.wait('new', '5 s'))), 'KS002', 'wait for a query of this transaction');
+sql($node, q(SELECT kstream.pause('totals')));
+is(sqlstate($node, q(SELECT kstream.wait('totals'))), 'KS002', 'wait for a paused query');
+produce($node, 100);
+is(sqlstate($node, q(SELECT kstream.wait('large'))), '', 'the others go on');
+is(sql($node, q(SELECT kstream.step('totals', 10))), '10', 'a paused query can be stepped');
+sql($node, q(SELECT kstream.resume('totals')));
+law_holds($node, 'after resume');
+my $took = seconds(sub { sql($node, q(SELECT kstream.reset('totals'))) });
+cmp_ok($took, '<', 2, 'reset takes a running query from its worker at once');
+law_holds($node, 'after reset');
+
+is(sqlstate($node, q(SELECT kstream.wait('orders'))), '42809', 'wait for a stream');
+set_and_reload('SET kstream.start_workers = off');
+ok(eventually(5, sub { worker_pids($node) == 0 }), 'start_workers = off stops the workers');
+produce($node, 10);
+$took = seconds(sub { is(sqlstate($node, q(SELECT kstream.wait('totals', '300 ms'))), 'KS001', 'wait times out') });
+cmp_ok($took, '<', 2, 'and not too late');
+set_and_reload('RESET kstream.start_workers');
+law_holds($node, 'workers come back');
+
+#
+# Idle
+#
+sleep 0.5;
+is(sql($node, q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'kstream%'
+	AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR xact_start IS NOT NULL))),
+	'0', 'idle workers hold no transaction and no snapshot');
+my %ticks = map { $_ => cpu_ticks($_) } worker_pids($node), launcher_pid($node);
+sleep 10;
+my ($most) = sort { $b <=> $a } map { cpu_ticks($_) - $ticks{$_} } keys %ticks;
+cmp_ok($most, '<=', 5, 'idle processes use less than 0.5 % of a processor');
+
+#
+# Signals
+#
+my $load = start_load($node);
+my @before = worker_pids($node);
+for (1 .. 40)
+{
+	sql($node, q(SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'kstream%'));
+	sleep 0.02;
+}
+is_deeply([ worker_pids($node) ], \@before, 'cancelled workers stay');
+my $slowest = 0;
+for (1 .. 5)
+{
+	my @old = worker_pids($node);
+
+	sql($node, "SELECT pg_terminate_backend($_)") for @old;
+	my $t = seconds(sub {
+		eventually(10, sub { my %p = map { $_ => 1 } worker_pids($node); keys %p == 2 && !grep { $p{$_} } @old });
+	});
+	$slowest = $t if $t > $slowest;
+}
+cmp_ok($slowest, '<', 2, 'terminated workers are back in two seconds');
+my $launcher = launcher_pid($node);
+sql($node, "SELECT pg_terminate_backend($launcher)");
+ok(eventually(10, sub { my $p = launcher_pid($node); $p ne '' && $p ne $launcher }), 'a terminated launcher comes back');
+sql($node, "SELECT pg_terminate_backend($_)") for worker_pids($node);
+ok(eventually(10, sub { worker_pids($node) == 2 }), 'and starts workers');
+$node->reload for 1 .. 5;
+stop_load($load);
+law_holds($node, 'nothing lost by cancel, terminate and reload');
+is(count_in_log($node, qr/server process .* was terminated|PANIC|TRAP/), 0, 'no crash');
+
+#
+# Kills
+#
+$load = start_load($node);
+for my $round (1 .. 6)
+{
+	my @pids = worker_pids($node);
+
+	sleep rand 0.3;
+	@pids = split /\n/, sql($node, q(SELECT pid FROM pg_stat_activity WHERE application_name = 'psql'
+		AND pid <> pg_backend_pid())) if $round % 3 == 0;
+	kill_process($pids[ rand @pids ]) if @pids;
+	wait_ready();
+	ok(eventually(10, sub { worker_pids($node) > 0 }), "workers are back after kill $round");
+}
+stop_load($load);
+wait_ready();
+law_holds($node, 'nothing lost or doubled by kill -9 of workers and backends');
+
+$load = start_load($node);
+for (1 .. 5)
+{
+	sleep rand 0.3;
+	$node->stop('immediate');
+	$node->start;
+}
+stop_load($load);
+law_holds($node, 'nothing lost or doubled by immediate shutdowns');
+
+$load = start_load($node);
+sleep 0.2;
+my @pids = (worker_pids($node), launcher_pid($node));
+$node->kill9;
+ok(eventually(2, sub { !grep { process_alive($_) } @pids }), 'all leave when the postmaster is killed');
+sleep 0.5;
+$node->start;
+stop_load($load);
+law_holds($node, 'nothing lost or doubled by kill -9 of the postmaster');
+
+#
+# Fault points
+#
+SKIP:
+{
+	skip 'no fault points in this build', 3 unless has_faults($node);
+
+	$load = start_load($node);
+	for my $point (qw(after_fetch after_decode after_state after_positions before_commit after_commit))
+	{
+		my $crashes = count_in_log($node, qr/terminated by signal 9/);
+
+		set_and_reload("SET kstream.fault_points = '$point:crash:3'");
+		eventually(20, sub { count_in_log($node, qr/terminated by signal 9/) > $crashes });
+		$node->stop('immediate');
+		$node->adjust_conf('postgresql.auto.conf', 'kstream.fault_points', "''");
+		$node->start;
+		cmp_ok(count_in_log($node, qr/terminated by signal 9/), '>', $crashes, "crashed at $point");
+	}
+	stop_load($load);
+	law_holds($node, 'nothing lost or doubled by crashes at any point of a batch');
+
+	$load = start_load($node);
+	for my $point (qw(after_fetch after_decode after_state after_positions before_commit after_commit))
+	{
+		set_and_reload("SET kstream.fault_points = '$point:error:2'");
+		sleep 0.3;
+	}
+	set_and_reload('RESET kstream.fault_points');
+	stop_load($load);
+	law_holds($node, 'nothing lost or doubled by errors at any point of a batch');
+}
+
+#
+# A query that fails
+#
+sql($node, q(
+	SELECT kstream.create_table_as('fragile', 'SELECT id, amount FROM orders');
+	SELECT kstream.wait('fragile');
+	ALTER TABLE fragile ADD CONSTRAINT small CHECK (id < 0) NOT VALID));
+produce($node, 100);
+ok(eventually(10, sub { sqlstate($node, q(SELECT kstream.wait('fragile', '5 s'))) eq 'KS002' }), 'wait for a failing query');
+is(sql($node, q(SELECT state FROM kstream.queries WHERE relation = 'fragile'::regclass)), 'failed', 'it is shown as failed');
+like(sql($node, q(SELECT last_error FROM kstream.queries WHERE relation = 'fragile'::regclass)), qr/small/, 'with its error');
+is(sqlstate($node, q(SELECT kstream.wait('totals'))), '', 'the others go on');
+my $tries = sql($node, q(SELECT restarts FROM kstream_catalog.query WHERE relation = 'fragile'::regclass));
+sleep 5;
+cmp_ok(sql($node, q(SELECT restarts FROM kstream_catalog.query WHERE relation = 'fragile'::regclass)) - $tries,
+	'<=', 4, 'it is tried again with growing delays');
+cmp_ok(count_in_log($node, qr/continuous query public.fragile failed/), '<=', 2, 'the log is not flooded');
+sql($node, q(ALTER TABLE fragile DROP CONSTRAINT small));
+ok(eventually(30, sub { sqlstate($node, q(SELECT kstream.wait('fragile', '5 s'))) eq '' }), 'it goes on when the cause is gone');
+is(sql($node, q(SELECT count(*) FROM fragile)), sql($node, q(SELECT count(*) FROM orders)), 'with every record');
+is(sql($node, q(SELECT state || coalesce(last_error, '') FROM kstream.queries WHERE relation = 'fragile'::regclass)),
+	'waiting', 'and no error is shown any more');
+
+# Passing conflicts are nobody's business.
+my $failures = count_in_log($node, qr/failed:/);
+sql($node, q(BEGIN; LOCK TABLE fragile IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(2); COMMIT));
+produce($node, 100);
+law_holds($node, 'after a lock was held');
+is(count_in_log($node, qr/failed:/), $failures, 'a lock that was held for two seconds is not reported');
+sql($node, 'DROP TABLE fragile');
+
+#
+# Many queries
+#
+sql($node, join '', map { "SELECT kstream.create_table_as('q$_', 'SELECT id FROM orders WHERE id % 50 = $_');" } 1 .. 50);
+is(sqlstate($node, q(SELECT kstream.wait(NULL, '60 s'))), '', '53 queries run');
+is(scalar(worker_pids($node)), 2, 'on two workers');
+# shares: how many queries each worker has.
+sub shares
+{
+	return sql($node, q(SELECT string_agg(n::text, ' ' ORDER BY n) FROM
+		(SELECT count(*) AS n FROM kstream_catalog.stat_query_shmem() WHERE pid IS NOT NULL GROUP BY pid) s));
+}
+is(shares(), '26 27', 'which share them');
+set_and_reload('SET kstream.max_workers = 4');
+ok(eventually(10, sub { shares() eq '11 14 14 14' }), 'more workers take their share');
+set_and_reload('SET kstream.max_workers = 1');
+ok(eventually(10, sub { shares() eq '53' }), 'one worker takes all');
+set_and_reload('RESET kstream.max_workers');
+ok(eventually(10, sub { shares() eq '26 27' }), 'and gives them back');
+produce($node, 1000);
+is(sqlstate($node, q(SELECT kstream.wait(NULL, '60 s'))), '', 'all go on');
+is(sql($node, 'SELECT sum(n) FROM (' . join(' UNION ALL ', map { "SELECT count(*) AS n FROM q$_" } 1 .. 49) . ') c'),
+	sql($node, 'SELECT count(*) FROM orders WHERE id % 50 <> 0'), 'with every record');
+sql($node, join '', map { "DROP TABLE q$_;" } 1 .. 50);
+is(sql($node, 'SELECT count(*) FROM kstream_catalog.query'), '3', 'dropped tables leave no query');
+ok(eventually(5, sub { sql($node, 'SELECT count(*) FROM kstream_catalog.stat_query_shmem()') eq '3' }), 'nor statistics');
+
+#
+# No background worker left
+#
+$node->append_conf('postgresql.conf', 'max_worker_processes = 2');    # both launchers
+$node->restart;
+ok(eventually(5, sub { count_in_log($node, qr/no background worker left/) == 1 }), 'the log says that no worker can start');
+sleep 5;
+is(count_in_log($node, qr/no background worker left/), 1, 'once');
+is(sqlstate($node, q(SELECT kstream.wait('totals', '200 ms'))), '', 'wait returns when nothing is to be done');
+produce($node, 10);
+is(sqlstate($node, q(SELECT kstream.wait('totals', '200 ms'))), 'KS001', 'else it times out');
+$node->append_conf('postgresql.conf', 'max_worker_processes = 3');
+$node->restart;
+law_holds($node, 'one worker runs all queries');
+is(scalar(worker_pids($node)), 1, 'where only one can start');
+
+$node->stop('fast');
+is(count_in_log($node, qr/PANIC|TRAP|segfault|signal (6|11)/), 0, 'nothing bad in the log');
+done_testing();

@@ -21,7 +21,7 @@ typedef struct AppendOperator
 	Oid			relation;
 	MemoryContext cxt;			/* of the attempt */
 	TupleDesc	desc;			/* of the result table, while a batch is processed */
-	int			ncolumns;		/* of the row statement; -1: not seen yet */
+	int			ncolumns;		/* of the row statement: the table's first attributes */
 	Datum	   *values;
 	bool	   *nulls;
 	HeapTuple  *tuples;
@@ -40,7 +40,6 @@ append_begin(KsOperator *base, MemoryContext cxt)
 	op->cxt = cxt;
 	op->desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	table_close(rel, NoLock);
-	op->ncolumns = -1;
 	op->ntuples = 0;
 	op->maxtuples = 1024;
 	op->tuples = palloc(sizeof(HeapTuple) * op->maxtuples);
@@ -50,28 +49,6 @@ append_begin(KsOperator *base, MemoryContext cxt)
 	MemoryContextSwitchTo(old);
 }
 
-/*
- * The columns of the statement are the first attributes of the table, in order:
- * the table was made from it.  Names may change, types and order may not.
- */
-static void
-check_columns(AppendOperator *op, TupleDesc source)
-{
-	for (int i = 0; i < source->natts; i++)
-	{
-		Form_pg_attribute from = TupleDescAttr(source, i);
-		Form_pg_attribute to = i < op->desc->natts ? TupleDescAttr(op->desc, i) : NULL;
-
-		if (to == NULL || to->attisdropped || to->atttypid != from->atttypid)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("column %d of relation \"%s\" is no longer what the query makes",
-							i + 1, get_rel_name(op->relation)),
-					 errhint("The columns of a result table must stay as the query makes them; drop the table and create the query anew.")));
-	}
-	op->ncolumns = source->natts;
-}
-
 /* Keeps one row. */
 static void
 append_add(KsOperator *base, TupleTableSlot *slot)
@@ -79,8 +56,6 @@ append_add(KsOperator *base, TupleTableSlot *slot)
 	AppendOperator *op = (AppendOperator *) base;
 	MemoryContext old;
 
-	if (op->ncolumns < 0)
-		check_columns(op, slot->tts_tupleDescriptor);
 	slot_getallattrs(slot);
 	memcpy(op->values, slot->tts_values, sizeof(Datum) * op->ncolumns);
 	memcpy(op->nulls, slot->tts_isnull, sizeof(bool) * op->ncolumns);
@@ -125,5 +100,6 @@ ks_append_create(const KsQueryRow *query, const KsPlan *plan)
 	op->base.finish = append_finish;
 	op->base.apply = append_apply;
 	op->relation = query->relation;
+	op->ncolumns = plan->nout;
 	return &op->base;
 }

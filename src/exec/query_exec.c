@@ -23,8 +23,10 @@
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "storage/bufmgr.h"
 #include "tcop/dest.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -186,6 +188,37 @@ get_plan(KsQueryExec *exec, int nrows)
 	return exec->plans[class];
 }
 
+/*
+ * check_result_columns
+ *		The result's first attributes are the columns of the query, in order: the
+ *		table was made from it.  They may be renamed, but not dropped or changed.
+ */
+static void
+check_result_columns(const KsQueryRow *query, KsAnalysis *analysis)
+{
+	Relation	rel = table_open(query->relation, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	ListCell   *lc;
+
+	foreach(lc, analysis->query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (tle->resjunk)
+			continue;
+		if (tle->resno > desc->natts || TupleDescAttr(desc, tle->resno - 1)->attisdropped ||
+			TupleDescAttr(desc, tle->resno - 1)->atttypid != exprType((Node *) tle->expr))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column %d of relation \"%s\" is no longer what its query makes",
+							tle->resno, RelationGetRelationName(rel)),
+					 errdetail("The query makes \"%s\" of type %s there.", tle->resname,
+							   format_type_be(exprType((Node *) tle->expr))),
+					 errhint("Columns of a result table may be renamed or added, not dropped or changed; drop the table and create the query anew.")));
+	}
+	table_close(rel, NoLock);
+}
+
 /* See query_exec.h. */
 KsQueryExec *
 ks_exec_open(const KsQueryRow *query)
@@ -209,6 +242,7 @@ ks_exec_open(const KsQueryRow *query)
 		KsAnalysis *analysis = ks_analyze_view(query->view);
 		KsPlan	   *plan = ks_compile(analysis, query->inputs);
 
+		check_result_columns(query, analysis);
 		exec->row_sql = plan->row_sql;
 		exec->lookups = analysis->lookups;
 		exec->op = plan->kind == KS_QUERY_APPEND ?

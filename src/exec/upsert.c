@@ -45,6 +45,7 @@ typedef struct UpsertOperator
 	MemoryContext cxt;			/* of the attempt */
 	KsTableHints *hints;
 	KsTableWriter *writer;		/* while applying */
+	List	   *key_names;
 	KsKeySpec  *keys;
 	KsGroupTable *table;
 	TupleDesc	desc;			/* of the table */
@@ -113,7 +114,8 @@ upsert_begin(KsOperator *base, MemoryContext cxt)
 
 	op->cxt = cxt;
 	op->desc = CreateTupleDescCopy(RelationGetDescr(rel));
-	op->keys = ks_key_spec_create(rel, op->query->key_columns);
+	op->key_names = ks_primary_key_names(rel);
+	op->keys = ks_key_spec_create(rel, op->key_names);
 	table_close(rel, NoLock);
 	op->table = ks_group_table_create(op->keys, sizeof(UpsertKey));
 	op->row_desc = NULL;
@@ -255,7 +257,7 @@ upsert_apply(KsOperator *base)
 
 	if (n == 0)
 		return 0;
-	op->writer = ks_writer_open(op->query->relation, op->query->key_columns, op->hints);
+	op->writer = ks_writer_open(op->query->relation, op->key_names, op->hints);
 	for (int i = 0; i < n; i++)
 	{
 		if (write_key(op, (UpsertKey *) ks_group_table_nth(op->table, i)))

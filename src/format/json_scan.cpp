@@ -491,7 +491,8 @@ reserve(KsJsonScanner *scanner, size_t len)
 	size_t		wanted = len < 1024 ? 1024 : len + len / 4;
 	simdjson::error_code code;
 
-	if (len <= scanner->capacity && (scanner->capacity <= KEEP_BUFFER || len > KEEP_BUFFER))
+	if (scanner->capacity > 0 && len <= scanner->capacity &&
+		(scanner->capacity <= KEEP_BUFFER || len > KEEP_BUFFER))
 		return KS_JSON_OK;
 	scanner->capacity = 0;
 	free(scanner->buffer);

@@ -308,7 +308,7 @@ ks_adjust_probe(rd_kafka_conf_t *conf)
 {
 	ks_conf_set(conf, "fetch.wait.max.ms", "1");
 	ks_conf_set(conf, "fetch.message.max.bytes", "16384");
-	ks_conf_set(conf, "queued.min.messages", "1");
+	ks_conf_set(conf, "queued.min.messages", "1000");
 }
 
 /*

@@ -489,11 +489,17 @@ ks_compile(KsAnalysis *analysis, Oid inputs)
 	return plan;
 }
 
-/* See compile.h. */
+/*
+ * See compile.h.  The source's first attributes are those of the table when it
+ * was created, in order; they are matched by number, so that a column of the
+ * table may be renamed.  A column added to the table since stays NULL.
+ */
 char *
 ks_compile_source(Oid source, Oid relation)
 {
 	Relation	rel = table_open(relation, AccessShareLock);
+	Relation	source_rel = table_open(source, AccessShareLock);
+	KsStreamDef *def = ks_stream_def_load(source_rel);
 	TupleDesc	desc = RelationGetDescr(rel);
 	StringInfoData sql;
 
@@ -502,18 +508,22 @@ ks_compile_source(Oid source, Oid relation)
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
+		KsColumnDef *column = i < def->natts ? &def->columns[i] : NULL;
 
-		/* A column that the source lacks was added to the table later: it stays NULL. */
 		if (att->attisdropped)
 			continue;
-		if (get_attnum(source, NameStr(att->attname)) == InvalidAttrNumber || att->attgenerated != '\0')
-			appendStringInfo(&sql, "NULL::%s, ", format_type_with_typemod(att->atttypid, att->atttypmod));
+		if (column == NULL || column->kind == KS_COL_META || column->kind == KS_COL_DROPPED ||
+			att->attgenerated != '\0')
+			appendStringInfo(&sql, "NULL::%s, ",
+							 format_type_extended(att->atttypid, att->atttypmod,
+												  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 		else
-			appendStringInfo(&sql, "%s, ", quote_identifier(NameStr(att->attname)));
+			appendStringInfo(&sql, "%s, ", quote_identifier(column->name));
 	}
-	appendStringInfo(&sql, "_tombstone FROM %s.%s",
-					 quote_identifier(get_namespace_name(get_rel_namespace(source))),
-					 quote_identifier(get_rel_name(source)));
+	appendStringInfo(&sql, "_tombstone FROM %s",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)),
+												get_rel_name(source)));
+	table_close(source_rel, NoLock);
 	table_close(rel, NoLock);
 	return sql.data;
 }

@@ -227,6 +227,12 @@ source_options(FunctionCallInfo fcinfo, const char *topic, List *keys)
 	options = ks_add_option(options, "key", ks_identifier_list(keys));
 	if (key_format == NULL)
 		key_format = list_length(keys) > 1 ? "json" : "text";
+	else if (list_length(keys) > 1 && strcmp(key_format, "json") != 0 && strcmp(key_format, "none") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a primary key of %d columns cannot be read from a record key of format \"%s\"",
+						list_length(keys), key_format),
+				 errhint("Use key_format => 'json', or 'none' if the key columns are in the value.")));
 	options = ks_add_option(options, "key_format", key_format);
 	options = ks_add_option(options, "timestamp", ks_arg_text(fcinfo, ARG_TIMESTAMP));
 	if (!PG_ARGISNULL(ARG_PARTITIONS))

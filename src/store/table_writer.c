@@ -16,6 +16,7 @@
 #include "access/relscan.h"
 #include "access/tableam.h"
 #include "access/table.h"
+#include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "commands/trigger.h"
@@ -115,6 +116,28 @@ ks_key_spec_create(Relation rel, List *names)
 			column->hash_image = att->atttypid < FirstNormalObjectId;
 	}
 	return spec;
+}
+
+/* See table_writer.h. */
+List *
+ks_primary_key_names(Relation rel)
+{
+	List	   *names = NIL;
+	Bitmapset  *attrs = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+	int			attr = -1;
+
+	while ((attr = bms_next_member(attrs, attr)) >= 0)
+	{
+		AttrNumber	attnum = attr + FirstLowInvalidHeapAttributeNumber;
+
+		names = lappend(names, pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname)));
+	}
+	if (names == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("relation \"%s\" has no primary key", RelationGetRelationName(rel)),
+				 errhint("Create it again; it is the record key of the table's topic.")));
+	return names;
 }
 
 /* See table_writer.h. */

@@ -43,6 +43,8 @@ typedef struct KsKeySpec
 
 /* Key columns of the relation by name, in that order; in the current context. */
 extern KsKeySpec *ks_key_spec_create(Relation rel, List *names);
+/* Names of the primary key's columns now (char *); an error if there is none. */
+extern List *ks_primary_key_names(Relation rel);
 extern uint64 ks_key_hash(const KsKeySpec *spec, const Datum *keys, const bool *nulls);
 extern bool ks_key_equal(const KsKeySpec *spec, const Datum *a, const bool *anulls,
 						 const Datum *b, const bool *bnulls);

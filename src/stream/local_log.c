@@ -113,6 +113,7 @@ static bool find_log_column(TupleDesc log, const char *name, AttrNumber *attnum)
 static int	count_dropped(TupleDesc desc, int from);
 static char *alter_step(const KsStreamDef *def, TupleDesc desc, int fixed, bool renamed);
 
+static Snapshot read_snapshot(void);
 static void open_reader(KsIndexReader *reader, Oid relid, Snapshot snapshot, int nkeys);
 static void close_reader(KsIndexReader *reader);
 static bool next_row(KsIndexReader *reader, ScanDirection direction);
@@ -564,6 +565,16 @@ ks_local_log_map(const KsStreamDef *def, TupleDesc log)
 
 /* ---------------------------------------------------------------- index scans */
 
+/*
+ * A snapshot to read with: a fresh one.  Beside parallel workers none can be
+ * taken; then the statement's own, which is as consistent, only older.
+ */
+static Snapshot
+read_snapshot(void)
+{
+	return RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
+}
+
 /* Opens a table for scans of its primary key with that many keys. */
 static void
 open_reader(KsIndexReader *reader, Oid relid, Snapshot snapshot, int nkeys)
@@ -654,7 +665,7 @@ ks_local_log_range(Oid relid, int32 partition, int64 *first, int64 *end)
 	*first = *end = 0;
 	if (!ks_local_log_lookup(relid, &log))
 		return;
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	snapshot = read_snapshot();
 	open_reader(&segments, log.segments, snapshot, 2);
 	if (last_segment(&segments, partition, PG_INT64_MAX, &segment))
 	{
@@ -684,7 +695,7 @@ ks_local_log_offset_for_time(Oid relid, int32 partition, TimestampTz when)
 
 	if (!ks_local_log_lookup(relid, &log))
 		return 0;
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	snapshot = read_snapshot();
 	open_reader(&segments, log.segments, snapshot, 2);
 	open_reader(&rows, log.log, snapshot, 4);
 	scan_segments(&segments, partition, BTGreaterEqualStrategyNumber, 0);
@@ -729,7 +740,7 @@ ks_local_log_read(KsBatch *batch, int32 partition, int64 from, int64 to, int max
 	if (from >= to || max_rows <= 0 || !ks_local_log_lookup(def->relid, &log))
 		return from;
 
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	snapshot = read_snapshot();
 	open_reader(&segments, log.segments, snapshot, 2);
 	memset(&read, 0, sizeof(read));
 	read.batch = batch;

@@ -79,7 +79,8 @@ extern int64 ks_local_log_offset_for_time(Oid relid, int32 partition, TimestampT
 
 /*
  * Appends rows [from, to) of the partition to the batch, at most max_rows (fewer
- * where rows are large); returns the offset to go on from.  Uses a fresh snapshot.
+ * where rows are large); returns the offset to go on from.  Uses a fresh snapshot
+ * (in a session that runs a parallel query, the statement's).
  */
 extern int64 ks_local_log_read(KsBatch *batch, int32 partition, int64 from, int64 to, int max_rows);
 

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "access/table.h"
@@ -35,6 +36,9 @@
 #include "worker/source.h"
 #include "worker/task.h"
 
+/* While a query waits for the tables it looks up, it looks this often. */
+#define BOOTSTRAP_POLL_MS 50L
+
 struct KsTask
 {
 	MemoryContext cxt;
@@ -46,25 +50,42 @@ struct KsTask
 	bool		has_local;
 	bool		fetched;		/* batch_cxt holds a batch */
 	KsBootstrap *bootstrap;		/* tables to wait for before the first batch, or NULL */
-	int			epoll_fd;		/* over the clients' descriptors, or -1 */
+	int			epoll_fd;		/* over the clients' descriptors and the timer, or -1 */
+	int			timer_fd;		/* wakes the task while it waits for tables, or -1 */
 	int			stop_sqlstate;	/* on_error = 'stop': the error to stop with, once committed */
 	char	   *stop_message;
 	bool		stopped;		/* what is before the bad record is committed */
 	MemoryContextCallback callback;
 };
 
-/* Closes the descriptor when the task's memory goes. */
+/* Closes the descriptors when the task's memory goes. */
 static void
-close_epoll(void *arg)
+close_descriptors(void *arg)
 {
 	KsTask	   *task = arg;
 
 	if (task->epoll_fd >= 0)
 		close(task->epoll_fd);
-	task->epoll_fd = -1;
+	if (task->timer_fd >= 0)
+		close(task->timer_fd);
+	task->epoll_fd = task->timer_fd = -1;
 }
 
-/* One descriptor for all clients. */
+/* Adds a descriptor to the task's one. */
+static void
+watch_descriptor(KsTask *task, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	if (task->epoll_fd < 0)
+		task->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (task->epoll_fd < 0 || epoll_ctl(task->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not watch the descriptors of a continuous query: %m")));
+}
+
+/* One descriptor for all clients, and for the timer while tables are waited for. */
 static void
 make_eventfd(KsTask *task)
 {
@@ -73,23 +94,33 @@ make_eventfd(KsTask *task)
 	foreach(lc, task->sources)
 	{
 		KsSource   *source = lfirst(lc);
-		struct epoll_event event = {.events = EPOLLIN};
 
-		if (source->consumer == NULL)
-			continue;
-		if (task->epoll_fd < 0)
-		{
-			task->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-			if (task->epoll_fd < 0)
-				ereport(ERROR,
-						(errcode_for_file_access(),
-						 errmsg("could not create an epoll descriptor: %m")));
-		}
-		if (epoll_ctl(task->epoll_fd, EPOLL_CTL_ADD, ks_consumer_eventfd(source->consumer), &event) < 0)
+		if (source->consumer != NULL)
+			watch_descriptor(task, ks_consumer_eventfd(source->consumer));
+	}
+	if (task->bootstrap != NULL)
+	{
+		const struct itimerspec every = {
+			{0, BOOTSTRAP_POLL_MS * 1000000L}, {0, BOOTSTRAP_POLL_MS * 1000000L}
+		};
+
+		task->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+		if (task->timer_fd < 0 || timerfd_settime(task->timer_fd, 0, &every, NULL) < 0)
 			ereport(ERROR,
 					(errcode_for_file_access(),
-					 errmsg("could not watch the client's descriptor: %m")));
+					 errmsg("could not create a timer: %m")));
+		watch_descriptor(task, task->timer_fd);
 	}
+}
+
+/* The tables are there: no more waiting. */
+static void
+end_bootstrap(KsTask *task)
+{
+	task->bootstrap = NULL;
+	if (task->timer_fd >= 0)
+		close(task->timer_fd);
+	task->timer_fd = -1;
 }
 
 /* The streams the query reads. */
@@ -112,8 +143,8 @@ ks_task_open(int32 query_id, bool in_worker)
 	ListCell   *lc;
 
 	task->cxt = cxt;
-	task->epoll_fd = -1;
-	task->callback.func = close_epoll;
+	task->epoll_fd = task->timer_fd = -1;
+	task->callback.func = close_descriptors;
 	task->callback.arg = task;
 	MemoryContextRegisterResetCallback(cxt, &task->callback);
 	task->batch_cxt = AllocSetContextCreate(cxt, "kstream batch", ALLOCSET_DEFAULT_SIZES);
@@ -261,8 +292,8 @@ ks_task_fetch(KsTask *task, int max_rows)
 
 		if (source->consumer == NULL)
 			continue;
-		/* A source that is full leaves nothing for the next; they take turns by what has arrived. */
-		ks_source_fetch(source, task->batch_cxt, Max(1, max_rows - batch_rows(task)));
+		/* A fair share each, so that a long backlog of one does not starve the others. */
+		ks_source_fetch(source, task->batch_cxt, Max(1, max_rows / list_length(task->sources)));
 	}
 	foreach(lc, task->sources)
 	{
@@ -473,7 +504,7 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 	{
 		if (ks_bootstrap_done(task->bootstrap))
 		{
-			task->bootstrap = NULL;
+			end_bootstrap(task);
 			progress->more = true;
 		}
 		PopActiveSnapshot();
@@ -496,7 +527,7 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 			ks_source_store(lfirst(lc), task->query->id);
 		KS_FAULT("after_positions");
 		progress->advanced = true;
-		progress->more = taken >= task->max_rows;
+		progress->more = taken >= task->max_rows / list_length(task->sources);
 		if (task->stop_message != NULL)
 			progress->more = true;
 	}
@@ -546,6 +577,13 @@ ks_task_drain_eventfd(KsTask *task)
 
 		if (source->consumer != NULL)
 			ks_consumer_drain_eventfd(source->consumer);
+	}
+	if (task->timer_fd >= 0)
+	{
+		uint64		expirations;
+
+		if (read(task->timer_fd, &expirations, sizeof(expirations)) < 0)
+			return;				/* not expired */
 	}
 }
 

@@ -5,11 +5,10 @@ A case decodes one record and compares column values (as text) and errors.
 Every value that is expected was written down from the rules, not copied from
 output; where PostgreSQL itself is the rule, SQL gives the expected value.
 """
+import io
 import sys
 
 import psycopg2
-
-MISSING = object()
 
 SCHEMA = r"""
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy', 'true', '1');
@@ -49,15 +48,15 @@ class Suite:
     def __init__(self, dsn, database):
         self.connection = psycopg2.connect(dsn + ' dbname=' + database)
         self.connection.autocommit = True
+        self.connection.set_client_encoding('UTF8')
         self.cursor = self.connection.cursor()
-        self.cursor.execute("SET client_encoding = 'UTF8'")
         self.database = database
         self.passed = 0
         self.failed = 0
         self.tables = {}
 
     def query(self, sql, *args):
-        self.cursor.execute(sql, args)
+        self.cursor.execute(sql, args or None)
         return self.cursor.fetchall()
 
     def value(self, sql, *args):
@@ -97,8 +96,13 @@ class Suite:
         self.check('%s from %.60s' % (typename, token), (values, errors), ({'c': expected}, []))
 
     def json_sql(self, typename, token, expression):
-        """The same with the value that SQL says."""
-        self.json(typename, token, self.value('SELECT (%s)::%s::text' % (expression, typename)))
+        """The same with the value, or the error, that SQL says."""
+        try:
+            expected = self.value('SELECT (%s)::%s::text' % (expression, typename))
+        except psycopg2.Error as caught:
+            self.bad(typename, token, caught.pgcode)
+            return
+        self.json(typename, token, expected)
 
     def bad(self, typename, token, sqlstate, *parts):
         """A field of a document is bad for the type; the message has these parts."""
@@ -166,11 +170,10 @@ def test_integers(s):
 
 def test_floats(s):
     for token in ('0.1', '1', '-0.0', '1e22', '1e23', '123456789012345678', '1.7976931348623157e308',
-                  '4.9e-324', '2.2250738585072011e-308', '0.3', '179769313486231570000e289',
+                  '4.9e-324', '2.2250738585072011e-308', '0.3', '179769313486231570000e288', '1e309',
                   '5e-1', '9007199254740993', '1e-22', '8.41e21'):
         s.json_sql('float8', token, "'%s'" % token)
-        if 'e308' not in token and 'e289' not in token and 'e-3' not in token:
-            s.json_sql('float4', token, "'%s'" % token)
+        s.json_sql('float4', token, "'%s'" % token)
     for token in ('16777217', '0.1', '3.4028235e38', '1e-45', '16777216e10', '1.17549435e-38'):
         s.json_sql('float4', token, "'%s'" % token)
     s.json('float8', '"NaN"', 'NaN')
@@ -247,11 +250,11 @@ def test_strings(s):
 
 
 def test_bool_bytea_uuid_enum(s):
-    s.json('bool', 'true', 'true')
-    s.json('bool', 'false', 'false')
-    s.json('bool', '"t"', 'true')
-    s.json('bool', '"off"', 'false')
-    s.json('bool', '1', 'true')
+    s.json('bool', 'true', 't')
+    s.json('bool', 'false', 'f')
+    s.json('bool', '"t"', 't')
+    s.json('bool', '"off"', 'f')
+    s.json('bool', '1', 't')
     s.bad('bool', '2', '22P02')
     s.bad('bool', '"maybe"', '22P02')
     s.bad('bool', '[]', '22P02')
@@ -302,7 +305,6 @@ def test_times(s):
     s.json('timestamp', '-1', '1969-12-31 23:59:59.999')
     s.json('timestamp', '0.0005', '1970-01-01 00:00:00.000001')
     s.json('timestamp(0)', '1500', s.value("SELECT timestamp(0) '1970-01-01 00:00:01.5'::text"))
-    s.json('timestamptz', '"1704164645678"', None) if False else None
     s.bad('timestamptz', '1e30', '22008')
     s.bad('timestamptz', '-1e18', '22008')
     s.bad('timestamp', '9223372036854775807', '22008')
@@ -574,13 +576,12 @@ def test_csv(s):
     def copied(value):
         """What COPY makes of the line."""
         s.cursor.execute('TRUNCATE pair')
-        import io
         s.cursor.copy_expert('COPY pair FROM STDIN (FORMAT csv)', io.StringIO(value + '\n'))
         row = s.query('SELECT a::text, b FROM pair')[0]
         return ({'a': row[0], 'b': row[1]}, [])
 
     for value in ('1,x', '1,', ',', '1,""', '"1","x"', '1,"a,b"', '1,"a""b"', '1,a"b,c"d', '1," x "',
-                  ' 1 , x', '1,""""', '1,"a\nb"', '1,\\N', '1,"x"y', '"",' if False else ',""',
+                  ' 1 , x', '1,""""', '1,"a\nb"', '1,\\N', '1,"x"y', ',""',
                   '1,"a\r\nb"', '1,é'):
         s.check('csv %r' % value, csv(value), copied(value))
     s.check('newline at the end', csv('1,x\n'), ({'a': '1', 'b': 'x'}, []))
@@ -591,7 +592,7 @@ def test_csv(s):
     s.check('bad column', [e[:2] for e in csv('x,y')[1]], [('a', '22P02')])
     s.check('types', csv('1,b,1.10,2024-01-01T00:00:00Z,"{1,2}",\\x00ff,t', table='line'),
             ({'a': '1', 'b': 'b', 'c': '1.10', 'd': '2024-01-01 01:00:00+01', 'e': '{1,2}',
-              'f': '\\x00ff', 'g': 'true'}, []))
+              'f': '\\x00ff', 'g': 't'}, []))
     s.check('bytea by its input function', csv('1,,,,,a\\000b,', table='line')[0]['f'], '\\x610062')
     s.check('composite', csv('"(a,5,)"', table=s.type_table('address'))[0]['c'], '(a,5,)')
     s.check('jsonb', csv('"{""a"":1}"', table=s.type_table('jsonb'))[0]['c'], '{"a": 1}')
@@ -693,14 +694,12 @@ def test_encode(s):
             '"d":"10:11:12.5","e":"P1DT2H","f":"infinity"}')
     s.check('bytea', row("'\\x00ff'::bytea AS a, 0.1::float8 AS b"), '{"a":"\\\\x00ff","b":0.1}')
     s.check('ranges', row("tstzrange('2024-01-01 00:00+00', '2024-01-02 00:00+00') AS a, int4range(1, 3) AS b"),
-            '{"a":"[\\"2024-01-01T00:00:00+00:00\\",\\"2024-01-02T00:00:00+00:00\\")","b":"[1,3)"}'
-            .replace('\\"2024', '2024').replace('+00:00\\"', '+00:00')
-            if False else row("tstzrange('2024-01-01 00:00+00', '2024-01-02 00:00+00') AS a, int4range(1, 3) AS b"))
+            '{"a":"[2024-01-01T00:00:00+00:00,2024-01-02T00:00:00+00:00)","b":"[1,3)"}')
     s.check('arrays', row("ARRAY[[1,2],[3,NULL]] AS a, '{}'::int[] AS b, ARRAY['x', NULL] AS c,"
                           " ARRAY[timestamp '2024-01-02'] AS d"),
             '{"a":[[1,2],[3,null]],"b":[],"c":["x",null],"d":["2024-01-02T00:00:00"]}')
-    s.cursor.execute('RESET ALL')
-    s.cursor.execute("SET client_encoding = 'UTF8'")
+    for setting in ('DateStyle', 'IntervalStyle', 'bytea_output', 'extra_float_digits'):
+        s.cursor.execute('RESET ' + setting)
     s.check('settings come back', s.value('SHOW TimeZone'), 'Europe/Berlin')
     s.check('composite', row("ROW('a', 5, '{p}')::address AS a, 3::positive AS b, 'sad'::mood AS c"),
             '{"a":{"street":"a","zip":5,"tags":["p"]},"b":3,"c":"sad"}')
@@ -766,12 +765,10 @@ def test_round_trip(s):
         ROW('s', 1, '{"a,b",NULL}')::address, '{x,NULL,""}', '{"a":[1.0]}', '1 mon -2 days 3.5 s',
         '[2024-01-01 00:00+00,2024-02-01 00:00+00)', '2024-02-29', true, 'happy',
         'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 0.1, '0044-03-15 12:00 BC')::trip"""
-    expected = s.query('SELECT * FROM (SELECT (%s).*) x' % row)[0]
-    del expected
     names = [r[0] for r in s.query("SELECT attname FROM pg_attribute WHERE attrelid = 'trip'::regclass"
                                    " AND attnum > 0 ORDER BY attnum")]
     expected = dict(zip(names, s.query('SELECT %s FROM (SELECT (%s).*) x'
-                                       % (', '.join(name + '::text' for name in names), row))[0]))
+                                       % (', '.join("format('%%s', %s)" % name for name in names), row))[0]))
     for format in ('json', 'csv'):
         for style in ('ISO', 'German', 'SQL, DMY'):
             s.cursor.execute("SET DateStyle = '%s'" % style)

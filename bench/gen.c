@@ -1,0 +1,67 @@
+/*
+ * gen.c
+ *		Fills a topic with the records of the benchmark.
+ *
+ *	gen BOOTSTRAP TOPIC RECORDS KEYS SEED
+ *
+ * Prints one line of JSON with what a correct system must find in the topic:
+ * the number of records, the exact sum of amounts in hundredths, and how many
+ * different keys occur.
+ */
+#include "common.h"
+
+#define FIRST_TIME_US INT64_C(1735689600000000)	/* 2025-01-01; one record per 300 us */
+
+static long failed = 0;
+
+/* Counts records that were not delivered. */
+static void
+delivered(rd_kafka_t *client, const rd_kafka_message_t *message, void *arg)
+{
+	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		failed++;
+}
+
+int
+main(int argc, char **argv)
+{
+	rd_kafka_t *client;
+	Record		record;
+	uint64_t	state;
+	long		nrecords;
+	long		nkeys;
+	long		keys = 0;
+	int64_t		cents = 0;
+	int64_t		bytes = 0;
+	bool	   *seen;
+	double		start = seconds();
+
+	if (argc != 6)
+		die("usage", "gen BOOTSTRAP TOPIC RECORDS KEYS SEED");
+	nrecords = atol(argv[3]);
+	nkeys = atol(argv[4]);
+	state = (uint64_t) atoll(argv[5]);
+	seen = calloc(nkeys, sizeof(bool));
+	client = make_producer(argv[1], "20", delivered);
+	for (long i = 0; i < nrecords; i++)
+	{
+		int64_t		time_us = FIRST_TIME_US + i * 300;
+
+		make_record(&record, &state, nkeys, time_us);
+		produce_record(client, argv[2], &record, time_us);
+		keys += !seen[record.user];
+		seen[record.user] = true;
+		cents += record.cents;
+		bytes += record.valuelen;
+		if (i % 1024 == 0)
+			rd_kafka_poll(client, 0);
+	}
+	rd_kafka_flush(client, 120000);
+	if (failed > 0 || rd_kafka_outq_len(client) > 0)
+		die("records were not delivered to", argv[2]);
+	printf("{\"topic\":\"%s\",\"records\":%ld,\"cents\":%lld,\"keys\":%ld,\"value_bytes\":%.1f,\"seconds\":%.2f}\n",
+		   argv[2], nrecords, (long long) cents, keys, (double) bytes / nrecords, seconds() - start);
+	rd_kafka_destroy(client);
+	free(seen);
+	return 0;
+}

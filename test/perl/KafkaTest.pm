@@ -1,0 +1,465 @@
+
+# KafkaTest.pm: what the tests on a real broker share.
+#
+# Topics have names of their own (topic_name) and are deleted at the end, so that
+# tests can share a broker, also one that is not ours.  Records are produced by
+# test/chaos/producer.c and counted by test/chaos/topic_read.py, which speaks the
+# protocol itself and so owes nothing to the client library under test.
+
+package KafkaTest;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use Exporter 'import';
+use File::Basename;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use POSIX ();
+use Symbol ();
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+our @EXPORT = qw(
+  bootstrap
+  topic_name
+  create_topic
+  kafkactl
+  topic_rows
+  topic_ends
+  archive_topic
+  start_load
+  stop_load
+  new_node
+  create_db
+  wait_for
+  query_until
+  worker_pids
+  backend_pids
+  cpu_seconds
+  alive
+  sql_error
+  log_size
+  log_since
+  unexpected_log_lines
+);
+
+my $top = $ENV{KS_TOP} || abs_path(dirname(__FILE__) . '/../..');
+my $cache = $ENV{KS_CACHE} || "$top/.cache";
+my $default_bootstrap = $ENV{KAFKA_BOOTSTRAP};
+my $number = 0;
+my @topics;
+my @loads;
+
+# The broker that tests share.
+sub bootstrap
+{
+	return $default_bootstrap;
+}
+
+# Calls a program and returns what it prints; dies if it fails.
+sub output_of
+{
+	my (@command) = @_;
+	my ($out, $err) = ('', '');
+
+	IPC::Run::run(\@command, '<', \undef, '>', \$out, '2>', \$err)
+	  or die "@command failed: $out$err";
+	return $out;
+}
+
+# A name that no other test uses.
+sub topic_name
+{
+	my ($base) = @_;
+
+	$number++;
+	return sprintf('%s_%d_%d_%d', $base || 'topic', time(), $$, $number);
+}
+
+# The rig's tool, on the shared broker or the one given by { bootstrap => }.
+sub kafkactl
+{
+	my (@args) = @_;
+	my $options = ref $args[0] ? shift @args : {};
+
+	return output_of("$cache/kafka/kafkactl",
+		$options->{bootstrap} || $default_bootstrap, @args);
+}
+
+# Creates a topic, deleted at the end, and returns its name.
+sub create_topic
+{
+	my ($base, $partitions, %options) = @_;
+	my $name = $options{name} || topic_name($base);
+	my $server = $options{bootstrap} || $default_bootstrap;
+
+	kafkactl({ bootstrap => $server }, 'create', $name, $partitions || 1,
+		@{ $options{config} || [] });
+	push @topics, $name if $server eq ($default_bootstrap || '');
+	return $name;
+}
+
+# The producer's program, compiled once per work directory.
+sub producer_program
+{
+	my $source = "$top/test/chaos/producer.c";
+	my $program = ($ENV{TESTDIR} || $PostgreSQL::Test::Utils::tmp_check) . '/producer';
+
+	if (!-e $program || -M $program > -M $source)
+	{
+		output_of('gcc', '-O1', '-o', "$program.$$", $source, '-lrdkafka');
+		rename "$program.$$", $program or die "$program: $!";
+	}
+	return $program;
+}
+
+# All committed records of a topic: [partition, offset, timestamp, key, value],
+# keys and values as bytes, undef for none.
+sub topic_rows
+{
+	my ($topic, $server) = @_;
+	my @rows;
+
+	foreach my $line (split /\n/,
+		output_of('python3', "$top/test/chaos/topic_read.py", $server || $default_bootstrap, $topic))
+	{
+		my ($partition, $offset, $time, $key, $value) = split /,/, $line, -1;
+		push @rows,
+		  [ $partition, $offset, $time, map { /^\\x(.*)/ ? pack('H*', $1) : undef } $key, $value ];
+	}
+	return @rows;
+}
+
+# The ends of all partitions, as "partition:end partition:end".
+sub topic_ends
+{
+	my ($topic, $server) = @_;
+
+	return join ' ', map { my @f = split /,/; "$f[0]:$f[2]" } split /\n/,
+	  output_of('python3', "$top/test/chaos/topic_read.py", $server || $default_bootstrap,
+		$topic, 'ends');
+}
+
+# Puts all committed records of a topic into an ordinary table of the database:
+# partition, "offset", "timestamp" (ms), key, value (bytea).
+sub archive_topic
+{
+	my ($node, $db, $topic, $table, $server) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/topic.csv';
+
+	open my $out, '>', $file or die "$file: $!";
+	print $out output_of('python3', "$top/test/chaos/topic_read.py",
+		$server || $default_bootstrap, $topic);
+	close $out or die "$file: $!";
+	$node->safe_psql(
+		$db, qq{
+		DROP TABLE IF EXISTS $table;
+		CREATE TABLE $table (partition int, "offset" bigint, "timestamp" bigint, key bytea, value bytea,
+			PRIMARY KEY (partition, "offset"));
+		COPY $table FROM '$file' (FORMAT csv);
+		ANALYZE $table});
+	unlink $file;
+}
+
+# Starts to produce JSON records {id, k, v} until stop_load:
+# partitions, rate (records/s), keys, transaction_size.
+sub start_load
+{
+	my ($topic, %options) = @_;
+	my ($in, $out) = ('', '');
+	my @command = (
+		producer_program(), $options{bootstrap} || $default_bootstrap,
+		'load', $topic, $options{partitions} || 1,
+		$options{rate} || 1000, $options{keys} || 100);
+	my $load;
+
+	push @command, $options{transaction_size} if $options{transaction_size};
+	$load = { in => \$in, out => \$out };
+	$load->{handle} = IPC::Run::start(\@command, '<pipe', my $pipe = Symbol::gensym(), '>', \$out);
+	$load->{pipe} = $pipe;
+	push @loads, $load;
+	return $load;
+}
+
+# Ends a load when all its records are stored; returns how many it has sent.
+sub stop_load
+{
+	my ($load) = @_;
+
+	@loads = grep { $_ != $load } @loads;
+	close $load->{pipe};
+	$load->{handle}->finish or die "the producer failed: ${$load->{out}}";
+	return ${ $load->{out} } + 0;
+}
+
+# A cluster that preloads kstream and goes on after a crash.
+sub new_node
+{
+	my ($name, @settings) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init;
+	$node->append_conf(
+		'postgresql.conf', join "\n",
+		q(shared_preload_libraries = 'kstream'),
+		'restart_after_crash = on',
+		'max_worker_processes = 32',
+		'max_connections = 50',
+		'log_statement = none',
+		'log_min_messages = info',
+		'autovacuum_naptime = 5s',
+		@settings, '');
+	$node->start;
+	return $node;
+}
+
+# A database with the extension and, where a broker is known, the server "kafka".
+sub create_db
+{
+	my ($node, $db, %options) = @_;
+	my $server = exists $options{bootstrap} ? $options{bootstrap} : $default_bootstrap;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $db") if $db ne 'postgres';
+	$node->safe_psql($db, 'CREATE EXTENSION kstream');
+	$node->safe_psql($db,
+		"CREATE SERVER kafka FOREIGN DATA WRAPPER kstream OPTIONS (bootstrap_servers '$server')")
+	  if $server;
+}
+
+# Calls a function until it returns true; false after so many seconds.
+sub wait_for
+{
+	my ($seconds, $done) = @_;
+	my $end = time() + $seconds;
+	my $result;
+
+	until ($result = $done->())
+	{
+		return $result if time() > $end;
+		sleep 0.1;
+	}
+	return $result;
+}
+
+# Runs a query until its result is the one wanted, also while the server is
+# away; returns the last result.
+sub query_until
+{
+	my ($node, $db, $query, $wanted, $seconds) = @_;
+	my $result;
+
+	wait_for(
+		$seconds || 60,
+		sub {
+			my ($rc, $out, $err) = $node->psql($db, $query);
+			$result = $rc == 0 ? $out : "error: $err";
+			return ref $wanted ? $result =~ $wanted : $result eq $wanted;
+		});
+	return $result;
+}
+
+# Process ids of the backends of one type; empty while the server is away.
+sub backend_pids
+{
+	my ($node, $where) = @_;
+	my ($rc, $out) = $node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE $where");
+
+	return $rc == 0 ? split(/\n/, $out) : ();
+}
+
+# Process ids of the workers, of one database or of all.
+sub worker_pids
+{
+	my ($node, $db) = @_;
+
+	return backend_pids($node,
+		"backend_type = 'kstream worker'" . ($db ? " AND datname = '$db'" : ''));
+}
+
+# Is the process there, and no zombie?
+sub alive
+{
+	my ($pid) = @_;
+
+	open my $stat, '<', "/proc/$pid/stat" or return 0;
+	return <$stat> !~ /^\d+ \(.*\) Z/;
+}
+
+# Processor time a process has used so far, all threads, in seconds.
+sub cpu_seconds
+{
+	my ($pid) = @_;
+	my $ticks = POSIX::sysconf(POSIX::_SC_CLK_TCK());
+
+	open my $stat, '<', "/proc/$pid/stat" or return 0;
+	my @field = split ' ', (<$stat> =~ s/^.*\) //r);
+	return ($field[11] + $field[12]) / $ticks;
+}
+
+# What a statement fails with: "SQLSTATE: message"; empty if it succeeds.
+sub sql_error
+{
+	my ($node, $db, $sql) = @_;
+	my ($rc, $out, $err) = $node->psql($db, "\\set VERBOSITY verbose\n$sql");
+
+	return $rc == 0 ? '' : $err =~ /(?:ERROR|FATAL):\s+(.*)/ ? $1 : $err;
+}
+
+# The size of the server's log now, and what was written to it since.
+sub log_size
+{
+	my ($node) = @_;
+
+	return -s $node->logfile;
+}
+
+sub log_since
+{
+	my ($node, $from) = @_;
+
+	return PostgreSQL::Test::Utils::slurp_file($node->logfile, $from);
+}
+
+# Lines that no test may cause: crashes of processes that nobody killed, failed
+# assertions, leaks and warnings about our own books.
+sub unexpected_log_lines
+{
+	my ($node) = @_;
+
+	return join "\n", grep {
+		/TRAP|PANIC|Assert|leak|corrupt|server process .* was terminated by signal (?!9\b)/
+		  && !/Connection|leaked/
+	} split /\n/, PostgreSQL::Test::Utils::slurp_file($node->logfile);
+}
+
+# Deletes the topics and ends what still runs.
+END
+{
+	my $status = $?;
+
+	foreach my $load (@loads)
+	{
+		eval { $load->{handle}->kill_kill };
+	}
+	foreach my $topic (@topics)
+	{
+		eval { kafkactl('delete', $topic) };
+	}
+	$? = $status;
+}
+
+# Produces records one by one.
+package KafkaTest::Producer;
+
+use IPC::Open2;
+
+# A producer on the shared broker, or on the one given.
+sub new
+{
+	my ($class, $server) = @_;
+	my $self = bless {}, $class;
+
+	$self->{pid} = open2($self->{out}, $self->{in}, KafkaTest::producer_program(),
+		$server || KafkaTest::bootstrap());
+	return $self;
+}
+
+# Hexadecimal, "-" for none, "." for empty.
+sub hex_of
+{
+	my ($bytes) = @_;
+
+	return '-' unless defined $bytes;
+	return '.' if $bytes eq '';
+	utf8::encode($bytes) if utf8::is_utf8($bytes);
+	return unpack 'H*', $bytes;
+}
+
+# One command and its answer.
+sub command
+{
+	my ($self, @fields) = @_;
+	my $answer;
+
+	print { $self->{in} } join("\t", @fields), "\n";
+	$self->{in}->flush;
+	$answer = readline $self->{out};
+	die "producer: @fields: " . ($answer || "no answer\n") unless defined $answer && $answer eq "ok\n";
+}
+
+# send($topic, $key, $value, partition =>, timestamp => ms, headers => [name, value, ...])
+sub send
+{
+	my ($self, $topic, $key, $value, %options) = @_;
+
+	$self->command('send', $topic, $options{partition} // 0, $options{timestamp} // 0,
+		hex_of($key), hex_of($value), map { hex_of($_) } @{ $options{headers} || [] });
+}
+
+sub flush { $_[0]->command('flush') }
+sub begin { $_[0]->command('begin') }
+sub commit { $_[0]->command('commit') }
+sub abort { $_[0]->command('abort') }
+
+# Ends the program; an open transaction stays open.
+sub leave
+{
+	my ($self) = @_;
+
+	print { $self->{in} } "leave\n";
+	close $self->{in};
+	waitpid $self->{pid}, 0;
+	delete $self->{pid};
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+
+	return unless $self->{pid};
+	local ($?, $!);
+	close $self->{in};
+	waitpid $self->{pid}, 0;
+}
+
+# A broker of the test's own, which it may kill and freeze.
+package KafkaTest::Broker;
+
+# Starts one, in a directory and on a port of its own.
+sub new
+{
+	my ($class) = @_;
+	my $port = PostgreSQL::Test::Cluster::get_free_port();
+	my $self = bless {
+		port => $port,
+		dir => PostgreSQL::Test::Utils::tempdir_short() . '/broker',
+		owner => $$
+	}, $class;
+
+	$self->run('start');
+	return $self;
+}
+
+sub bootstrap { return "127.0.0.1:$_[0]->{port}" }
+
+# start, stop, kill, freeze, thaw, destroy: see test/kafka/broker.sh.
+sub run
+{
+	my ($self, $verb) = @_;
+	delete local $ENV{KAFKA_BOOTSTRAP};
+	KafkaTest::output_of("$top/test/kafka/broker.sh", $verb, $self->{dir}, $self->{port});
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+
+	return if $self->{owner} != $$;
+	local ($?, $!, $@);
+	eval { $self->run('destroy') };
+}
+
+1;

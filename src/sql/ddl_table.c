@@ -5,8 +5,8 @@
  * One column list makes two relations: the ordinary table, and the hidden
  * stream it is read from (kstream_query.src_<id>), which has the columns' paths,
  * NOT NULL and CHECK constraints, so that a record that breaks them becomes a
- * dead letter.  Both are created as the caller; the stream is then moved to our
- * schema and made an internal part of the table.
+ * dead letter.  Both are created as the caller; the stream is moved to our schema
+ * and made an internal part of the table.
  *
  * Runs in: any backend.  Transaction: needed.
  */
@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type_d.h"
+#include "commands/tablecmds.h"
 #include "fmgr.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
@@ -194,13 +195,16 @@ create_relation(RangeVar *name, List *elements, const char *source)
 	return RangeVarGetRelid(name, NoLock, false);
 }
 
-/* Creates the hidden stream as the caller beside the table, and moves it away; its Oid. */
+/*
+ * Creates the hidden stream as the caller, under the name the table will have so
+ * that constraints are named after it; then renames it and moves it away.
+ */
 static Oid
-create_source(CreateForeignTableStmt *stmt, int32 id, const char *schema, const char *source)
+create_source(CreateForeignTableStmt *stmt, RangeVar *name, int32 id, const char *source)
 {
 	Oid			relid;
 
-	stmt->base.relation = makeRangeVar(pstrdup(schema), psprintf("src_%d", id), -1);
+	stmt->base.relation = name;
 	ks_event_trigger_enable(false);
 	PG_TRY();
 	{
@@ -211,7 +215,9 @@ create_source(CreateForeignTableStmt *stmt, int32 id, const char *schema, const 
 		ks_event_trigger_enable(true);
 	}
 	PG_END_TRY();
-	relid = RangeVarGetRelid(stmt->base.relation, NoLock, false);
+	relid = RangeVarGetRelid(name, NoLock, false);
+	RenameRelationInternal(relid, psprintf("src_%d", id), true, false);
+	CommandCounterIncrement();
 	ks_move_to_schema(relid, "kstream_query");
 	return relid;
 }
@@ -270,6 +276,7 @@ create_table(FunctionCallInfo fcinfo, KsQueryKind kind)
 	char	   *topic = ks_arg_text(fcinfo, ARG_TOPIC);
 	KsUserText	columns = {.text = ks_arg_required(fcinfo, ARG_COLUMNS, "columns")};
 	CreateForeignTableStmt *stmt = ks_parse_columns(&columns);
+	List	   *elements;
 	KsQueryRow	row = {0};
 	ListCell   *lc;
 
@@ -301,11 +308,12 @@ create_table(FunctionCallInfo fcinfo, KsQueryKind kind)
 	row.id = ks_object_id_next();
 	row.kind = kind;
 	ks_user_text_begin(&columns);
-	row.relation = create_relation(name, stmt->base.tableElts, columns.source);
-	stmt->base.tableElts = source_elements(stmt->base.tableElts, row.key_columns);
+	elements = stmt->base.tableElts;
+	stmt->base.tableElts = source_elements(elements, row.key_columns);
 	stmt->servername = server;
 	stmt->options = source_options(fcinfo, topic, row.key_columns);
-	row.source = create_source(stmt, row.id, name->schemaname, columns.source);
+	row.source = create_source(stmt, name, row.id, columns.source);
+	row.relation = create_relation(name, elements, columns.source);
 	ks_user_text_end(&columns);
 
 	ks_check_stream(row.source);

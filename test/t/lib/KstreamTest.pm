@@ -31,7 +31,9 @@ max_worker_processes = 12
 max_prepared_transactions = 4
 allow_in_place_tablespaces = on
 log_min_messages = warning
+log_statement = none
 autovacuum_naptime = 5s
+restart_after_crash = on
 CONF
 	$node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
 	$node->start;
@@ -179,6 +181,7 @@ sub start_load
 	my ($node, $db) = @_;
 	my $stop = $node->data_dir . '/../stop_load.' . int(rand(1e9));
 	my $connstr = $node->connstr($db // 'postgres');
+	my $parent = $$;
 	my $pid = fork();
 
 	die "cannot fork: $!" unless defined $pid;
@@ -190,7 +193,7 @@ sub start_load
 
 		open STDOUT, '>', '/dev/null';
 		open STDERR, '>', '/dev/null';
-		while (!-e $stop)
+		while (!-e $stop && getppid() == $parent)
 		{
 			if (open my $psql, '|-', 'psql', '-X', '-q', '-d', $connstr)
 			{

@@ -195,20 +195,21 @@ ks_number_plain(const char *str, size_t len, int64_t *digits, int *scale)
 	int64_t		value = 0;
 	size_t		i;
 	size_t		point = 0;
+	int			count = 0;
 
-	if (len - negative > PLAIN_DIGITS + 1)
-		return false;
 	for (i = negative; i < len; i++)
 	{
 		if (is_digit(str[i]))
+		{
+			if (++count > PLAIN_DIGITS)
+				return false;
 			value = value * 10 + (str[i] - '0');
+		}
 		else if (str[i] == '.')
 			point = i;
 		else
 			return false;
 	}
-	if (point == 0 && len - negative > PLAIN_DIGITS)
-		return false;
 	*digits = negative ? -value : value;
 	*scale = point > 0 ? (int) (len - point - 1) : 0;
 	return true;

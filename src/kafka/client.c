@@ -15,6 +15,9 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -81,6 +84,9 @@ ks_destroy_thread(void *arg)
 	if (job->eventfd >= 0)
 		close(job->eventfd);
 	free(job);
+#ifdef __GLIBC__
+	malloc_trim(0);				/* the queue may have been great */
+#endif
 	pg_atomic_fetch_sub_u32(&handles_alive, 1);
 	return NULL;
 }
@@ -245,18 +251,13 @@ ks_install_exit_guard(void)
 }
 
 /*
- * Opens a handle for a foreign server with the user mapping of userid, owned by
- * the current memory context.  adjust (may be NULL) sets what the caller needs
- * on top.  Waits for nothing.  Main thread of a worker or backend only.
+ * Makes the struct of a client, owned by the current memory context, with its
+ * event descriptor but no handle yet.
  */
-KsClient *
-ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
-			   void (*adjust) (rd_kafka_conf_t *conf))
+static KsClient *
+ks_client_make(const char *name, const char *server)
 {
 	KsClient   *client = palloc0(sizeof(KsClient));
-	rd_kafka_conf_t *conf;
-	char		errstr[512];
-	uint64		one = 1;
 
 	/* A handle does not survive fork(). */
 	if (IsPostmasterEnvironment && !IsUnderPostmaster)
@@ -265,7 +266,7 @@ ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
 	client->eventfd = -1;
 	client->destroy_budget_ms = KS_DESTROY_BUDGET_MS;
 	client->name = pstrdup(name);
-	client->server = pstrdup(GetForeignServer(serverid)->servername);
+	client->server = pstrdup(server);
 	client->callback.func = ks_client_reset_callback;
 	client->callback.arg = client;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->callback);
@@ -282,12 +283,18 @@ ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
 				(errcode_for_file_access(),
 				 errmsg("could not create event descriptor: %m")));
 	}
+	return client;
+}
 
-	conf = ks_conf_build(serverid, userid, role, name, &client->secrets);
+/* Gives a client its handle; takes conf over. */
+static void
+ks_client_start(KsClient *client, KsClientRole role, rd_kafka_conf_t *conf)
+{
+	char		errstr[512];
+	uint64		one = 1;
+
 	rd_kafka_conf_set_opaque(conf, client);
 	rd_kafka_conf_set_error_cb(conf, ks_client_error_callback);
-	if (adjust)
-		adjust(conf);
 	client->rk = ks_new_handle(role, conf, errstr, sizeof(errstr));
 	if (client->rk == NULL)
 		ereport(ERROR,
@@ -302,6 +309,44 @@ ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
 	client->mainq = rd_kafka_queue_get_main(client->rk);
 	rd_kafka_set_log_queue(client->rk, client->mainq);
 	rd_kafka_queue_io_event_enable(client->mainq, client->eventfd, &one, sizeof(one));
+}
+
+/*
+ * Opens a handle for a foreign server with the user mapping of userid, owned by
+ * the current memory context.  adjust (may be NULL) sets what the caller needs
+ * on top.  Reads the catalogs, so needs a transaction; waits for nothing.  Main
+ * thread of a worker or backend only.
+ */
+KsClient *
+ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
+			   void (*adjust) (rd_kafka_conf_t *conf))
+{
+	KsClient   *client = ks_client_make(name, GetForeignServer(serverid)->servername);
+	rd_kafka_conf_t *conf = ks_conf_build(serverid, userid, role, name, &client->secrets);
+
+	if (adjust)
+		adjust(conf);
+	ks_client_start(client, role, conf);
+	return client;
+}
+
+/*
+ * Opens another handle like one there is, in the current memory context.  Needs
+ * no transaction.
+ */
+KsClient *
+ks_client_clone(KsClient *from, KsClientRole role, const char *name,
+				void (*adjust) (rd_kafka_conf_t *conf))
+{
+	KsClient   *client = ks_client_make(name, from->server);
+	rd_kafka_conf_t *conf = rd_kafka_conf_dup(rd_kafka_conf(from->rk));
+	ListCell   *lc;
+
+	foreach(lc, from->secrets)
+		client->secrets = lappend(client->secrets, pstrdup(lfirst(lc)));
+	if (adjust)
+		adjust(conf);
+	ks_client_start(client, role, conf);
 	return client;
 }
 

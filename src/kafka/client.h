@@ -58,6 +58,8 @@ typedef struct KsClient
 
 extern KsClient *ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
 								void (*adjust) (rd_kafka_conf_t *conf));
+extern KsClient *ks_client_clone(KsClient *from, KsClientRole role, const char *name,
+								 void (*adjust) (rd_kafka_conf_t *conf));
 extern rd_kafka_topic_t *ks_client_topic(KsClient *client, const char *name, void *opaque);
 extern rd_kafka_queue_t *ks_client_queue(KsClient *client);
 extern int	ks_client_live_count(void);

@@ -75,8 +75,6 @@ typedef struct KsArrays
 struct KsConsumer
 {
 	MemoryContext mcxt;
-	Oid			serverid;
-	Oid			userid;
 	KsClient   *client;
 	List	   *topics;			/* of KsTopic */
 	dlist_head	batches;		/* of KsBatch: those not freed yet */
@@ -120,31 +118,28 @@ ks_consumer_reset_callback(void *arg)
 		ks_batch_release(dlist_container(KsBatch, node, dlist_head_node(&consumer->batches)));
 }
 
-/* Opens a consumer; adjust changes its configuration. */
+/*
+ * Makes a consumer in the current memory context (which the caller has made for
+ * it) around a client that lives there as well.
+ */
 static KsConsumer *
-ks_open(Oid serverid, Oid userid, const char *name, void (*adjust) (rd_kafka_conf_t *conf))
+ks_consumer_make(KsClient *client)
 {
-	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext, "kstream consumer",
-											   ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(mcxt);
 	KsConsumer *consumer = palloc0(sizeof(KsConsumer));
 
-	consumer->mcxt = mcxt;
-	consumer->serverid = serverid;
-	consumer->userid = userid;
+	consumer->mcxt = CurrentMemoryContext;
 	dlist_init(&consumer->batches);
 	consumer->avg_bytes = 512;
 	consumer->fetcher_sleeps = !ks_conf_knows("fetch.queue.backoff.ms", "10");
-	consumer->client = ks_client_open(serverid, userid, KS_CLIENT_CONSUMER, name, adjust);
-	consumer->client->on_error = ks_note_error;
-	consumer->client->owner = consumer;
-	(void) ks_client_queue(consumer->client);
+	consumer->client = client;
+	client->on_error = ks_note_error;
+	client->owner = consumer;
+	(void) ks_client_queue(client);
 
 	/* Registered last, so called first: before the client is destroyed. */
 	consumer->callback.func = ks_consumer_reset_callback;
 	consumer->callback.arg = consumer;
-	MemoryContextRegisterResetCallback(mcxt, &consumer->callback);
-	MemoryContextSwitchTo(old);
+	MemoryContextRegisterResetCallback(consumer->mcxt, &consumer->callback);
 	return consumer;
 }
 
@@ -152,7 +147,25 @@ ks_open(Oid serverid, Oid userid, const char *name, void (*adjust) (rd_kafka_con
 KsConsumer *
 ks_consumer_open(Oid serverid, Oid userid, const char *name)
 {
-	return ks_open(serverid, userid, name, NULL);
+	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext, "kstream consumer",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(mcxt);
+	KsConsumer *volatile consumer = NULL;
+
+	/* The current context may live long: leave nothing in it. */
+	PG_TRY();
+	{
+		consumer = ks_consumer_make(ks_client_open(serverid, userid, KS_CLIENT_CONSUMER, name, NULL));
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(mcxt);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	return consumer;
 }
 
 /* Closes the client; batches not freed yet lose their contents. */
@@ -323,11 +336,15 @@ ks_consumer_probe(KsConsumer *consumer)
 
 	if (consumer->probe == NULL)
 	{
-		MemoryContext old = MemoryContextSwitchTo(consumer->mcxt);
+		MemoryContext mcxt = AllocSetContextCreate(consumer->mcxt, "kstream probe",
+												   ALLOCSET_DEFAULT_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(mcxt);
+		KsClient   *client = ks_client_clone(consumer->client, KS_CLIENT_CONSUMER,
+											 psprintf("%s probe", consumer->client->name),
+											 ks_adjust_probe);
 
-		consumer->probe = ks_open(consumer->serverid, consumer->userid,
-								  psprintf("%s probe", consumer->client->name), ks_adjust_probe);
-		consumer->probe->client->destroy_budget_ms = 0;
+		client->destroy_budget_ms = 0;
+		consumer->probe = ks_consumer_make(client);
 		MemoryContextSwitchTo(old);
 	}
 	consumer->probe_used = GetCurrentTimestamp();

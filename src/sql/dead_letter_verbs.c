@@ -335,11 +335,12 @@ check_replayable(const KsQueryRow *query)
 				 errmsg("continuous query \"%s\" keeps no dead letters, because of on_error = 'stop'",
 						get_rel_name(query->relation)),
 				 errhint("Correct the cause of the error and call kstream.resume().")));
-	if (OidIsValid(query->source) && query->version_column == NULL)
+	if (OidIsValid(query->source))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("dead letters of table \"%s\" cannot be replayed", get_rel_name(query->relation)),
-				 errdetail("A later record of the same key may have been applied, and the table has no version column to tell."),
+				 errmsg("dead letters of table \"%s\" cannot be replayed, because it follows a topic",
+						get_rel_name(query->relation)),
+				 errdetail("A later record of the same key may have been applied, or have deleted the row."),
 				 errhint("Call kstream.reset() to read the topic again from its beginning.")));
 }
 

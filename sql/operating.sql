@@ -133,6 +133,14 @@ SELECT kstream.pause('labelled');
 COMMIT;
 SELECT name, state FROM kstream.queries WHERE name = 'labelled';
 
+-- the catalog follows a drop whatever the session's role in replication is
+CREATE TABLE before AS SELECT count(*) AS n FROM kstream_catalog.query;
+SET session_replication_role = replica;
+SELECT kstream.create_table_as('brief', 'SELECT id FROM events', paused => true);
+DROP TABLE brief;
+RESET session_replication_role;
+SELECT count(*) - n FROM kstream_catalog.query, before GROUP BY n;
+
 -- roles that go take theirs along
 DROP OWNED BY regress_kstream_bob;
 SELECT count(*) FROM kstream.queries WHERE name = 'counts';

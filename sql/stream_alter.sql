@@ -42,6 +42,12 @@ ALTER FOREIGN TABLE s ALTER COLUMN c TYPE int;
 \set SHOW_CONTEXT errors
 SELECT log_columns('s');
 
+-- more partitions; not fewer
+ALTER FOREIGN TABLE s OPTIONS (ADD partitions '4');
+INSERT INTO s (a, d, f, _partition) VALUES (5, 5, 5, 3) RETURNING _partition;
+ALTER FOREIGN TABLE s OPTIONS (SET partitions '2');
+SELECT partitions FROM kstream_catalog.local_log WHERE relation = 's'::regclass;
+
 -- nothing but the log of the stream itself changes
 ALTER FOREIGN TABLE s ALTER COLUMN a SET NOT NULL;
 ALTER FOREIGN TABLE s ADD CONSTRAINT small CHECK (a < 100);
@@ -55,8 +61,8 @@ INSERT INTO s (a, d, f) VALUES (5, 0, 1);
 CREATE SCHEMA stream_alter_2;
 ALTER FOREIGN TABLE s RENAME TO t;
 ALTER FOREIGN TABLE t SET SCHEMA stream_alter_2;
-INSERT INTO stream_alter_2.t (a, d, f) VALUES (6, 6, 6);
-SELECT a, _offset FROM stream_alter_2.t;
+INSERT INTO stream_alter_2.t (a, d, f, _partition) VALUES (6, 6, 6, 0);
+SELECT a, _partition, _offset FROM stream_alter_2.t;
 CREATE ROLE regress_stream_owner;
 GRANT USAGE, CREATE ON SCHEMA stream_alter_2 TO regress_stream_owner;
 ALTER FOREIGN TABLE stream_alter_2.t OWNER TO regress_stream_owner;

@@ -1,5 +1,7 @@
 /*
- * Event triggers: streams made by CREATE FOREIGN TABLE, and objects dropped by DROP.
+ * Event triggers: streams made by CREATE FOREIGN TABLE, and objects dropped by
+ * DROP.  They fire whatever session_replication_role says, because the catalog
+ * must follow in any case.
  */
 CREATE FUNCTION kstream_catalog.ddl_command_end() RETURNS event_trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'ks_ddl_command_end';
@@ -19,3 +21,6 @@ COMMENT ON EVENT TRIGGER kstream_ddl_command_end IS 'completes and checks stream
 CREATE EVENT TRIGGER kstream_sql_drop ON sql_drop
 EXECUTE FUNCTION kstream_catalog.sql_drop();
 COMMENT ON EVENT TRIGGER kstream_sql_drop IS 'removes catalog rows of dropped streams, tables and queries';
+
+ALTER EVENT TRIGGER kstream_ddl_command_end ENABLE ALWAYS;
+ALTER EVENT TRIGGER kstream_sql_drop ENABLE ALWAYS;

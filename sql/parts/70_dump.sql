@@ -12,6 +12,8 @@ SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.dead_letter_id_seq',
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.local_log', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.log_batch', '');
 
+COMMENT ON SEQUENCE kstream_catalog.dead_letter_id_seq IS 'numbers of dead letters';
+
 CREATE FUNCTION kstream_catalog.restore_query_row() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'ks_restore_query_row';
 COMMENT ON FUNCTION kstream_catalog.restore_query_row() IS 'marks a restored query as belonging to no database yet';

@@ -183,6 +183,11 @@ ks_create_estate(Relation rel)
 /* ---- end of store/table_writer ---- */
 
 /* ---- stream/ ---- */
+#include "commands/explain.h"
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
 
 /* ks_check_enforced(check): is the CHECK constraint (ConstrCheck *) enforced? */
 #if PG_VERSION_NUM >= 180000

@@ -358,24 +358,55 @@ fill_state_slot(AggregateOperator *op, AggGroup *group)
 	ExecStoreVirtualTuple(slot);
 }
 
+/* Order of writing: rows that exist by their place in the table, then new ones as they came. */
+static int
+compare_places(const void *a, const void *b)
+{
+	AggGroup   *left = *(AggGroup *const *) a;
+	AggGroup   *right = *(AggGroup *const *) b;
+
+	if (left->exists != right->exists)
+		return left->exists ? -1 : 1;
+	if (left->exists)
+		return ItemPointerCompare(&left->tid, &right->tid);
+	return left->group.number < right->group.number ? -1 : 1;
+}
+
+/* The groups that the batch changed, in the order in which they are written. */
+static AggGroup **
+changed_groups(AggregateOperator *op, int *count)
+{
+	int			n = ks_group_table_count(op->groups);
+	AggGroup  **groups = palloc(sizeof(AggGroup *) * n);
+
+	*count = 0;
+	for (int i = 0; i < n; i++)
+	{
+		AggGroup   *group = (AggGroup *) ks_group_table_nth(op->groups, i);
+
+		if (group->changed)
+			groups[(*count)++] = group;
+	}
+	qsort(groups, *count, sizeof(AggGroup *), compare_places);
+	return groups;
+}
+
 /* Writes the states of all changed groups; returns how many. */
 static int64
 write_states(AggregateOperator *op)
 {
-	int			n = ks_group_table_count(op->groups);
-	int64		changed = 0;
+	int			changed;
+	AggGroup  **groups = changed_groups(op, &changed);
 	void	   *context[2] = {op, NULL};
 	ErrorContextCallback callback = {error_context_stack, ks_aggregate_group_context, context};
 
 	error_context_stack = &callback;
 	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
 								op->state_keys, op->state_hints);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < changed; i++)
 	{
-		AggGroup   *group = (AggGroup *) ks_group_table_nth(op->groups, i);
+		AggGroup   *group = groups[i];
 
-		if (!group->changed)
-			continue;
 		context[1] = group;
 		if (op->plan->keep_inputs && !group->exists)
 			group->gid = nextval_internal(get_relname_relid("log_batch", get_namespace_oid("kstream_catalog", false)),
@@ -385,7 +416,6 @@ write_states(AggregateOperator *op)
 			ks_writer_update(op->writer, group->group.hash, &group->tid);
 		else
 			ks_writer_insert(op->writer, group->group.hash);
-		changed++;
 	}
 	ks_writer_close(op->writer);
 	op->writer = NULL;

@@ -35,6 +35,7 @@ struct KsDecoder
 	KsFormat	format;
 	bool		reads_key;		/* key columns are filled from the record key */
 	bool		upsert;			/* a tombstone deletes: no NOT NULL then */
+	bool		guarded;		/* records need the guard, so hold it for each */
 	AttrNumber	key_meta;		/* _key, or 0 */
 	KsKeyFormat key_format;
 	int			ncolumns;
@@ -342,6 +343,23 @@ decode_record(Decoding *d, const bool *wanted, Datum *values, bool *nulls)
 	}
 }
 
+/* The same with one subtransaction for all that might raise an error. */
+static void
+decode_record_guarded(Decoding *d, const bool *wanted, Datum *values, bool *nulls)
+{
+	d->cv.guard.hold = true;
+	PG_TRY();
+	{
+		decode_record(d, wanted, values, nulls);
+		ks_guard_end(&d->cv.guard);
+	}
+	PG_CATCH();
+	{
+		ks_guard_rethrow(&d->cv.guard);
+	}
+	PG_END_TRY();
+}
+
 /* See decode.h. */
 KsRecordError *
 ks_decode(KsDecoder *dec, const KsRecord *rec, const bool *wanted, Datum *values,
@@ -354,17 +372,13 @@ ks_decode(KsDecoder *dec, const KsRecord *rec, const bool *wanted, Datum *values
 	d.rec = rec;
 	d.errors = NULL;
 	d.tail = &d.errors;
-
-	PG_TRY();
+	if (dec->guarded)
+		decode_record_guarded(&d, wanted, values, nulls);
+	else
 	{
 		decode_record(&d, wanted, values, nulls);
-		ks_guard_end(&d.cv.guard);
+		dec->guarded = d.cv.guard.used;
 	}
-	PG_CATCH();
-	{
-		ks_guard_rethrow(&d.cv.guard);
-	}
-	PG_END_TRY();
 	return d.errors;
 }
 

@@ -46,6 +46,7 @@ begin_guard(KsGuard *guard)
 	guard->owner = CurrentResourceOwner;
 	BeginInternalSubTransaction(NULL);
 	guard->active = true;
+	guard->used = true;
 	MemoryContextSwitchTo(context);
 }
 
@@ -118,6 +119,8 @@ ks_guard_run(KsGuard *guard, KsGuarded function, void *arg, int *sqlstate, char 
 		ok = false;
 	}
 	PG_END_TRY();
+	if (!guard->hold)
+		ks_guard_end(guard);
 	return ok;
 }
 

@@ -10,11 +10,15 @@
 #include "utils/resowner.h"
 
 /*
- * The subtransaction in which such functions run.  It is begun by the first of
- * a record and kept until ks_guard_end, so that many cost no more than one.
+ * The subtransaction in which such functions run.  If hold is set, it is begun
+ * by the first of a record and kept until ks_guard_end, so that many cost no
+ * more than one; then all must be in a PG_TRY with ks_guard_rethrow.  Without
+ * hold each has its own, and neither is needed.
  */
 typedef struct KsGuard
 {
+	bool		hold;
+	bool		used;			/* there was some need of it */
 	bool		active;
 	ResourceOwner owner;		/* the one before */
 } KsGuard;

@@ -193,6 +193,7 @@ enter(Walk *walk, Node *node)
 	node->seen = walk->scanner->nscans;
 }
 
+/* Makes a token. */
 inline void
 set_token(KsJsonToken *token, KsJsonKind kind, bool escaped, const char *str, size_t len)
 {
@@ -233,6 +234,20 @@ fail_value(Walk *walk, const char *str)
 				"a value is malformed", str);
 }
 
+/* Checks a number; most are plain digits and need no call. */
+KS_INLINE bool
+number_valid(const char *str, size_t len)
+{
+	size_t		i = 0;
+
+	if (*str >= '1')
+	{
+		while (i < len && str[i] >= '0' && str[i] <= '9')
+			i++;
+	}
+	return (i > 0 && i == len) || ks_json_number_valid(str, len);
+}
+
 /* Checks a value that starts as a literal or a number does. */
 KS_INLINE bool
 scan_atom(Walk *walk, const char *str, size_t len, KsJsonKind *kind)
@@ -250,7 +265,7 @@ scan_atom(Walk *walk, const char *str, size_t len, KsJsonKind *kind)
 			return (len == 4 && memcmp(str, "null", 4) == 0) || fail_value(walk, str);
 		default:
 			*kind = KS_JSON_NUMBER;
-			return ks_json_number_valid(str, len) || fail_value(walk, str);
+			return number_valid(str, len) || fail_value(walk, str);
 	}
 }
 
@@ -687,6 +702,7 @@ ks_json_scanner_add(KsJsonScanner *scanner, const KsJsonStep *steps, int nsteps)
 	return node->slot;
 }
 
+/* Number of slots, see json_scan.h. */
 extern "C" int
 ks_json_scanner_nslots(const KsJsonScanner *scanner)
 {
@@ -714,6 +730,7 @@ ks_json_scan(KsJsonScanner *scanner, const char *doc, size_t len,
 	/* the end of the text, a NUL, stops the walk wherever it is */
 	tokens = scanner->tokenizer->structural_indexes.get();
 	tokens[scanner->tokenizer->n_structural_indexes] = (uint32_t) len;
+	tokens[scanner->tokenizer->n_structural_indexes + 1] = (uint32_t) len;
 
 	walk.scanner = scanner;
 	walk.slots = slots;

@@ -19,12 +19,14 @@
 #define TAME_EXPONENT_DIGITS 4
 #define TAME_LENGTH (16 * 1024 * 1024)
 
+/* Is this a decimal digit? */
 static inline bool
 is_digit(char c)
 {
 	return c >= '0' && c <= '9';
 }
 
+/* Is this white space of JSON? */
 static inline bool
 is_space(char c)
 {

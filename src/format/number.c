@@ -21,6 +21,7 @@ typedef struct Decimal
 	int			ndigits;		/* how many there are in truth */
 	int			exponent;		/* of the digit behind the last one in digits */
 	bool		exact;			/* digits holds them all */
+	int			next;			/* if not: the first one that it does not hold */
 } Decimal;
 
 static const uint64_t power_of_ten[] = {
@@ -38,6 +39,7 @@ static const double exact_power[] = {
 	1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22
 };
 
+/* Is this a decimal digit? */
 static inline bool
 is_digit(char c)
 {
@@ -61,6 +63,17 @@ read_exponent(const char *p, const char *end)
 	return negative ? -exponent : exponent;
 }
 
+/* Appends a significant digit. */
+static inline void
+add_digit(Decimal *dec, int digit)
+{
+	if (dec->ndigits < MAX_DIGITS)
+		dec->digits = dec->digits * 10 + (uint64_t) digit;
+	else if (dec->ndigits == MAX_DIGITS)
+		dec->next = digit;
+	dec->ndigits++;
+}
+
 /*
  * Takes a number apart.  zeros counts zeros that may turn out to be trailing;
  * they become digits when another digit follows.
@@ -72,7 +85,6 @@ parse_decimal(const char *str, size_t len, Decimal *dec)
 	const char *end = str + len;
 	bool		fraction = false;
 	int			zeros = 0;
-	int			stored = 0;
 
 	memset(dec, 0, sizeof(*dec));
 	if (*p == '-')
@@ -94,21 +106,15 @@ parse_decimal(const char *str, size_t len, Decimal *dec)
 			zeros++;
 			continue;
 		}
-		if (dec->ndigits > 0)
-		{
-			for (; zeros > 0; zeros--, dec->ndigits++)
-			{
-				if (stored < MAX_DIGITS)
-					dec->digits *= 10, stored++;
-			}
-		}
+		for (; dec->ndigits > 0 && zeros > 0; zeros--)
+			add_digit(dec, 0);
 		zeros = 0;
-		dec->ndigits++;
-		if (stored < MAX_DIGITS)
-			dec->digits = dec->digits * 10 + (uint64_t) (*p - '0'), stored++;
+		add_digit(dec, *p - '0');
 	}
-	dec->exponent += zeros + dec->ndigits - stored;
-	dec->exact = (stored == dec->ndigits);
+	dec->exact = (dec->ndigits <= MAX_DIGITS);
+	dec->exponent += zeros;
+	if (!dec->exact)
+		dec->exponent += dec->ndigits - MAX_DIGITS;
 	if (p < end)
 		dec->exponent += read_exponent(p + 1, end);
 }
@@ -176,6 +182,8 @@ ks_number_scaled(const char *str, size_t len, int shift, int64_t *result)
 
 	parse_decimal(str, len, &dec);
 	exponent = dec.exponent + shift;
+	if (exponent == 0 && dec.next >= 5)
+		dec.digits++;
 	if (exponent >= 0)
 		return scale_up(&dec, exponent, result);
 	if (-exponent > MAX_DIGITS)

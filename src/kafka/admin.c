@@ -147,6 +147,17 @@ ks_try_offset(KsClient *client, const char *topic, int32 partition, int64 ms, in
 	return err;
 }
 
+/* What the broker says of a topic, for errors that do not tell; waits a second at most. */
+static rd_kafka_resp_err_t
+ks_topic_error(KsConsumer *consumer, const char *topic, rd_kafka_resp_err_t err)
+{
+	rd_kafka_resp_err_t said;
+
+	(void) ks_try_partition_count(ks_consumer_client(consumer), ks_consumer_topic(consumer, topic),
+								  KS_SLICE_MS, &said);
+	return said == RD_KAFKA_RESP_ERR_NO_ERROR || ks_error_is_passing(said) ? err : said;
+}
+
 /*
  * Asks for an offset of a partition: by milliseconds since 1970, or by one of
  * the library's names for the first and the end.  -1: no record is that late.
@@ -171,7 +182,10 @@ ks_query_offset(KsConsumer *consumer, const char *topic, int32 partition, int64 
 			return offset;
 		}
 		if (!ks_error_is_passing(err))
+		{
+			err = ks_topic_error(consumer, topic, err);
 			break;
+		}
 	}
 	ks_request_failed(client, err, NULL, action, topic);
 }
@@ -320,6 +334,8 @@ ks_topic_fingerprint(KsConsumer *consumer, const char *topic, int32 partition, i
 		look = ks_look_once(probe, topic, partition, offset, slice, &err,
 							found_offset, fingerprint);
 	ks_consumer_unassign(probe, topic, partition);
+	if (look == KS_LOOK_AGAIN)
+		err = ks_topic_error(probe, topic, err);
 	if (look == KS_LOOK_AGAIN || look == KS_LOOK_FAILED)
 		ks_request_failed(ks_consumer_client(probe), err, NULL, "read a record", topic);
 	return look == KS_LOOK_FOUND;

@@ -41,6 +41,8 @@
 #define KS_NUDGE_MIN_QUEUE	10000	/* queues that were shorter ... */
 #define KS_NUDGE_MIN_BYTES	(4 * 1024 * 1024)	/* ... and smaller were not full */
 #define KS_NUDGE_PAUSE_MS	20		/* least time between two wake-up calls */
+#define KS_SILENCE_MS		2000	/* after which we ask whether a topic can be read at all */
+#define KS_SILENCE_ASK_MS	50		/* how long the question may take */
 #define KS_PROBE_KEEP_MS	5000	/* how long an idle probe is kept */
 #define KS_WAIT_SLICE_MS	1000	/* longest wait between two looks at interrupts */
 
@@ -62,6 +64,7 @@ typedef struct KsTopic
 	rd_kafka_topic_t *rkt;
 	int			nparts;			/* length of parts */
 	KsPartition **parts;		/* NULL: never assigned */
+	TimestampTz silent_since;	/* nothing heard of it since; 0: heard */
 } KsTopic;
 
 /* Arrays of a batch, kept for the next one. */
@@ -81,6 +84,7 @@ struct KsConsumer
 	KsArrays	spare;
 	Size		avg_bytes;		/* running mean of a record's size */
 	bool		has_errors;		/* some partition's error is set */
+	bool		has_silent;		/* some topic is silent */
 
 	/* A second client for looks at single records, while it is in use */
 	KsConsumer *probe;
@@ -391,6 +395,8 @@ ks_consumer_assign(KsConsumer *consumer, const char *name, int32 partition, int6
 	ks_stop_partition(consumer, topic, part);
 	part->next = offset;
 	ks_start_partition(consumer, topic, part);
+	topic->silent_since = GetCurrentTimestamp();
+	consumer->has_silent = true;
 }
 
 /* Stops reading a partition. */
@@ -597,6 +603,8 @@ ks_take_message(KsConsumer *consumer, KsBatch *batch, rd_kafka_message_t *messag
 	KsPartition *part = topic ? ks_get_partition(topic, message->partition) : NULL;
 	KsEvent    *event = &batch->pub.events[batch->pub.nevents];
 
+	if (topic)
+		topic->silent_since = 0;
 	if (likely(part && part->active && message->err == RD_KAFKA_RESP_ERR_NO_ERROR &&
 			   message->offset >= part->next))
 	{
@@ -795,6 +803,62 @@ ks_take_arrived(KsConsumer *consumer, KsBatch *batch, int max_events, Size max_b
 		ks_take_noted_errors(consumer, batch, max_events);
 }
 
+/*
+ * Asks a broker whether a topic may be read.  Returns false if it cannot be
+ * asked now.
+ */
+static bool
+ks_ask_about_topic(KsConsumer *consumer, KsTopic *topic)
+{
+	const struct rd_kafka_metadata *md;
+	rd_kafka_resp_err_t err;
+
+	if (rd_kafka_metadata(consumer->client->rk, 0, topic->rkt, &md,
+						  KS_SILENCE_ASK_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return false;
+	err = md->topic_cnt == 1 ? md->topics[0].err : RD_KAFKA_RESP_ERR_NO_ERROR;
+	rd_kafka_metadata_destroy(md);
+	if (ks_fetch_error_code(err) == KS_FETCH_DENIED)
+	{
+		for (int i = 0; i < topic->nparts; i++)
+		{
+			if (topic->parts[i] && topic->parts[i]->active)
+				topic->parts[i]->error = err;
+		}
+		consumer->has_errors = true;
+	}
+	return true;
+}
+
+/*
+ * The library says nothing of a topic that we may not even see: it waits for it
+ * to appear.  So ask about a topic of which nothing was heard for a while, one
+ * at a time, and not while no broker answers anyway.
+ */
+static void
+ks_check_silent(KsConsumer *consumer)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ListCell   *lc;
+
+	if (consumer->client->down)
+		return;
+	consumer->has_silent = false;
+	foreach(lc, consumer->topics)
+	{
+		KsTopic    *topic = lfirst(lc);
+
+		if (topic->silent_since == 0)
+			continue;
+		consumer->has_silent = true;
+		if (TimestampDifferenceExceeds(topic->silent_since, now, KS_SILENCE_MS))
+		{
+			topic->silent_since = ks_ask_about_topic(consumer, topic) ? 0 : now;
+			return;
+		}
+	}
+}
+
 /* Waits until something arrives, an interrupt comes or the time is up. */
 static void
 ks_wait_arrival(KsConsumer *consumer, int timeout_ms)
@@ -834,6 +898,8 @@ ks_consumer_poll(KsConsumer *consumer, int max_events, Size max_bytes, int timeo
 		other = ks_client_serve(consumer->client, 0);
 		if (other)
 			rd_kafka_event_destroy(other);	/* a late answer nobody waits for */
+		if (consumer->has_silent)
+			ks_check_silent(consumer);
 		ks_take_arrived(consumer, batch, max_events, max_bytes);
 		if (batch->pub.nevents > 0 || timeout_ms <= 0)
 			break;

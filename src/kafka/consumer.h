@@ -7,7 +7,10 @@
  * consumer uses assign() only: no group, no commit, auto.offset.reset=error.
  *
  * A KsConsumer is owned by the memory context it was made in: a reset callback
- * destroys the client, so an ereport(ERROR) anywhere leaks nothing.
+ * destroys the client, so an ereport(ERROR) anywhere leaks nothing.  That takes
+ * 1.5 s at most, however the broker is.
+ *
+ * Opening reads the catalogs and so needs a transaction; nothing else does.
  */
 #ifndef KS_CONSUMER_H
 #define KS_CONSUMER_H
@@ -28,7 +31,8 @@ typedef enum KsFetchErrorCode
 {
 	KS_FETCH_OK,
 	KS_FETCH_RETRY,				/* passing: broker down, leader change, time-out */
-	KS_FETCH_OUT_OF_RANGE,		/* offset not in the log: retention overtook us, truncation, re-creation */
+	KS_FETCH_OUT_OF_RANGE,		/* offset not in the log: retention overtook us, truncation, re-creation
+								 * (ks_topic_offsets tells what there is) */
 	KS_FETCH_TOPIC_MISSING,		/* topic or partition does not exist */
 	KS_FETCH_DENIED,			/* authentication or authorisation */
 	KS_FETCH_CORRUPT			/* CRC, decompression, unknown format: the data cannot be read */
@@ -37,13 +41,16 @@ typedef enum KsFetchErrorCode
 typedef struct KsEvent
 {
 	KsEventKind kind;
-	const char *topic;
-	KsRecord	record;			/* partition and offset set in every kind */
+	const char *topic;			/* lives as long as the consumer */
+	KsRecord	record;			/* partition and offset (the next one) set in every kind */
 	KsFetchErrorCode code;		/* KS_EVENT_ERROR */
 	const char *message;		/* KS_EVENT_ERROR: text of the client library, no secrets */
 } KsEvent;
 
-/* A batch of events; owns the memory its records point into. */
+/*
+ * A batch of events; owns the memory its records point into.  Closing the
+ * consumer empties it.
+ */
 typedef struct KsEventBatch
 {
 	int			nevents;
@@ -62,23 +69,34 @@ extern void ks_consumer_close(KsConsumer *consumer);
 extern int	ks_consumer_eventfd(KsConsumer *consumer);
 extern void ks_consumer_drain_eventfd(KsConsumer *consumer);
 
-/* Starts (or restarts elsewhere) reading one partition at offset; removes it. */
+/*
+ * Starts (or restarts elsewhere) reading one partition at offset; removes it.
+ * Offsets delivered of a partition always rise from there, perhaps with gaps.
+ * After an error event nothing comes of a partition until it is assigned again.
+ * Assigning ends a pause.
+ */
 extern void ks_consumer_assign(KsConsumer *consumer, const char *topic, int32 partition, int64 offset);
 extern void ks_consumer_unassign(KsConsumer *consumer, const char *topic, int32 partition);
 
-/* Stops or resumes fetching of a partition (back-pressure), keeping its place. */
+/*
+ * Stops or resumes fetching of a partition, keeping its place.  What was fetched
+ * ahead is thrown away, so this is for long pauses; short back-pressure is just
+ * not polling, which lets the client fill its queue and no more.
+ */
 extern void ks_consumer_pause(KsConsumer *consumer, const char *topic, int32 partition, bool pause);
 
 /*
- * Takes what has arrived, up to max_events and max_bytes, without waiting when
- * timeout_ms is 0 (the normal use; timeouts are for bounded reads only and are
- * sliced so that interrupts are served).  Returns a batch with nevents = 0 if
- * nothing is there.  Free it with ks_event_batch_free, or with its context.
+ * Takes what has arrived, up to max_events and nearly max_bytes (0: no limit),
+ * without waiting when timeout_ms is 0 (the normal use; timeouts are for bounded
+ * reads only and are sliced so that interrupts are served).  Returns a batch
+ * with nevents = 0 if nothing is there: only then wait for the event descriptor,
+ * which fires when the queue stops being empty.  Free the batch with
+ * ks_event_batch_free, or with its context.
  */
 extern KsEventBatch *ks_consumer_poll(KsConsumer *consumer, int max_events, Size max_bytes, int timeout_ms);
 extern void ks_event_batch_free(KsEventBatch *batch);
 
-/* True while the client believes no broker can be reached; *why: last error. */
+/* True while the client believes no broker can be reached (up to 2 s late); *why: last error. */
 extern bool ks_consumer_broker_down(KsConsumer *consumer, const char **why);
 
 /* Last high watermark the client saw for the partition, or -1. */
@@ -95,13 +113,15 @@ extern void ks_topic_offsets(KsConsumer *consumer, const char *topic, int32 part
 /* First offset whose timestamp is >= when; the end where there is none. */
 extern int64 ks_topic_offset_for_time(KsConsumer *consumer, const char *topic, int32 partition,
 									  TimestampTz when, int timeout_ms);
-/* The record at exactly (or next after) offset: the seam check. False: nothing there. */
+/* The record at exactly (or next after) offset: the seam check. False: nothing there.
+ * Looks through a second client, so the partition may be in use. */
 extern bool ks_topic_fingerprint(KsConsumer *consumer, const char *topic, int32 partition,
 								 int64 offset, int timeout_ms, int64 *found_offset, uint64 *fingerprint);
 extern uint64 ks_record_fingerprint(const KsRecord *rec);
 extern char *ks_cluster_id(KsConsumer *consumer, int timeout_ms);
 
-/* Creates the topic; returns false if it exists already.  -1: broker's defaults. */
+/* Creates the topic; returns false if it exists already.  -1: broker's defaults.
+ * Opens a client of its own, so needs a transaction. */
 extern bool ks_topic_create(Oid serverid, Oid userid, const char *topic, int partitions,
 							int replication, int timeout_ms);
 

@@ -18,6 +18,7 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
 #include "commands/event_trigger.h"
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
@@ -96,7 +97,11 @@ complete_stream(Oid relid)
 		ks_ensure_topic(GetForeignServer(def->serverid)->servername, def->topic, def->partitions);
 }
 
-/* Gives a hidden part of a query the owner of its result. */
+/*
+ * Gives a hidden part of a query the owner of its result.  The result is locked
+ * against everybody, which keeps the worker out; a lock that excludes those who
+ * read the part as well could end in a deadlock with a worker that is starting.
+ */
 static void
 carry_owner(Oid part, Oid owner)
 {
@@ -109,7 +114,7 @@ carry_owner(Oid part, Oid owner)
 	old = rel->rd_rel->relowner;
 	relation_close(rel, AccessShareLock);
 	if (old != owner)
-		ATExecChangeOwner(part, owner, true, AccessExclusiveLock);
+		ATExecChangeOwner(part, owner, true, ShareUpdateExclusiveLock);
 }
 
 /* The next column that is not dropped, at or after *attnum (from 0), or NULL. */
@@ -171,6 +176,31 @@ check_columns(const KsQueryRow *row)
 	relation_close(result, NoLock);
 }
 
+/*
+ * Has the queries that read or keep the relation, through views as well, opened
+ * anew once this transaction has committed.
+ */
+static void
+reopen_queries(Oid relid)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
+
+	SPI_connect();
+	ks_spi_execute("WITH RECURSIVE reader(oid) AS ("
+				   " SELECT $1"
+				   " UNION"
+				   " SELECT r.ev_class FROM reader"
+				   " JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = reader.oid"
+				   " AND d.classid = 'pg_rewrite'::regclass"
+				   " JOIN pg_rewrite r ON r.oid = d.objid)"
+				   " UPDATE kstream_catalog.query q SET generation = generation + 1 FROM reader"
+				   " WHERE reader.oid IN (q.relation, q.view, q.source)",
+				   false, 1, types, values, NULL);
+	SPI_finish();
+	ks_notify_definitions_changed();
+}
+
 /* A table that kstream maintains was altered. */
 static void
 check_result(const KsQueryRow *row)
@@ -184,7 +214,7 @@ check_result(const KsQueryRow *row)
 	carry_owner(row->source, owner);
 	carry_owner(row->state, owner);
 	carry_owner(row->inputs, owner);
-	ks_notify_definitions_changed();
+	reopen_queries(row->relation);
 }
 
 /* The query that a relation in our schema is the stored view or hidden stream of, or NULL. */
@@ -217,8 +247,8 @@ check_relation(Oid relid, bool created)
 		{
 			ks_check_stream(relid);
 			ks_local_log_follow(relid);
+			reopen_queries(relid);
 		}
-		ks_notify_definitions_changed();
 	}
 	else if (get_rel_relkind(relid) == RELKIND_RELATION)
 	{

@@ -149,6 +149,7 @@ record_constraints(List *constraints, bool in_key)
 		Constraint *constraint = makeNode(Constraint);
 
 		constraint->contype = CONSTR_NOTNULL;
+		constraint->initially_valid = true;
 		constraint->location = -1;
 		result = lappend(result, constraint);
 	}

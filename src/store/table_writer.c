@@ -39,6 +39,9 @@
 /* Rows handed to the table access method at once by ks_writer_append. */
 #define APPEND_CHUNK 1000
 
+/* A page with less free space than this is pruned before a row of it is updated. */
+#define ROOM_FOR_UPDATE (BLCKSZ / 4)
+
 /* Where the row of a key was seen last. */
 typedef struct HintEntry
 {
@@ -58,10 +61,18 @@ typedef struct HintEntry
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
+/*
+ * Hints that were begun on an empty table and never thrown away know every row:
+ * a key that is not among them has none, and the index need not be asked.  A
+ * row that a foreign writer smuggles in then makes the unique index refuse ours;
+ * the error throws the hints away.
+ */
 struct KsTableHints
 {
 	MemoryContext cxt;
 	hint_hash  *table;
+	bool		started;		/* seen by a writer */
+	bool		complete;		/* every row of the table is known */
 };
 
 /* Private part of a writer: the open index scan. */
@@ -73,6 +84,7 @@ typedef struct WriterScan
 	RegProcedure *eq_procs;
 	Oid		   *collations;
 	BlockNumber nblocks;
+	Buffer		buffer;			/* pinned page of the last update, or InvalidBuffer */
 } WriterScan;
 
 /* See table_writer.h. */
@@ -201,7 +213,10 @@ remember(KsTableWriter *writer, uint64 hash, ItemPointer tid)
 	if (writer->hints == NULL || !writer->plain_heap)
 		return;
 	if (writer->hints->table->members * sizeof(HintEntry) > (uint64) ks_cache_mem * 1024)
+	{
 		hint_reset(writer->hints->table);
+		writer->hints->complete = false;
+	}
 	entry = hint_insert(writer->hints->table, hash, &found);
 	entry->tid = *tid;
 }
@@ -326,6 +341,12 @@ ks_writer_open(Oid relid, List *keys, KsTableHints *hints)
 	writer->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	writer->old_slot = table_slot_create(rel, NULL);
 	ws->nblocks = writer->plain_heap ? RelationGetNumberOfBlocks(rel) : 0;
+	ws->buffer = InvalidBuffer;
+	if (hints != NULL && !hints->started)
+	{
+		hints->started = true;
+		hints->complete = writer->plain_heap && ws->nblocks == 0;
+	}
 	if (keys != NIL)
 	{
 		writer->keys = ks_key_spec_create(rel, keys);
@@ -342,6 +363,8 @@ ks_writer_close(KsTableWriter *writer)
 
 	if (ws->scan != NULL)
 		index_endscan(ws->scan);
+	if (BufferIsValid(ws->buffer))
+		ReleaseBuffer(ws->buffer);
 	AfterTriggerEndQuery(writer->estate);
 	ExecDropSingleTupleTableSlot(writer->slot);
 	ExecDropSingleTupleTableSlot(writer->old_slot);
@@ -374,24 +397,26 @@ old_row_has_key(KsTableWriter *writer, const Datum *keys, const bool *nulls)
 
 /*
  * find_by_hint
- *		Looks where the row was last.  The page is pruned first, as an index scan
- *		would do: updates by TID never visit the page through an index, so nobody
- *		else would.
+ *		Looks where the row was last.  *absent is set when the hints tell that
+ *		there is no such row.
  */
 static bool
-find_by_hint(WriterScan *ws, uint64 hash, const Datum *keys, const bool *nulls)
+find_by_hint(WriterScan *ws, uint64 hash, const Datum *keys, const bool *nulls, bool *absent)
 {
 	KsTableWriter *writer = &ws->base;
 	HintEntry  *entry;
 	BlockNumber block;
-	Buffer		buffer;
 	ItemPointerData tid;
 
+	*absent = false;
 	if (writer->hints == NULL || !writer->plain_heap)
 		return false;
 	entry = hint_lookup(writer->hints->table, hash);
 	if (entry == NULL)
+	{
+		*absent = writer->hints->complete;
 		return false;
+	}
 	tid = entry->tid;
 	block = ItemPointerGetBlockNumber(&tid);
 	if (block >= ws->nblocks)
@@ -401,9 +426,6 @@ find_by_hint(WriterScan *ws, uint64 hash, const Datum *keys, const bool *nulls)
 			return false;
 	}
 	ExecClearTuple(writer->old_slot);
-	buffer = ReadBuffer(writer->rel, block);
-	heap_page_prune_opt(writer->rel, buffer);
-	ReleaseBuffer(buffer);
 	return table_tuple_fetch_row_version(writer->rel, &tid, GetActiveSnapshot(), writer->old_slot) &&
 		old_row_has_key(writer, keys, nulls);
 }
@@ -452,11 +474,13 @@ find_only_row(KsTableWriter *writer)
 bool
 ks_writer_find(KsTableWriter *writer, uint64 hash, const Datum *keys, const bool *nulls)
 {
+	bool		absent;
+
 	if (writer->keys == NULL)
 		return find_only_row(writer);
-	if (find_by_hint((WriterScan *) writer, hash, keys, nulls))
+	if (find_by_hint((WriterScan *) writer, hash, keys, nulls, &absent))
 		return true;
-	if (!find_by_index((WriterScan *) writer, keys, nulls))
+	if (absent || !find_by_index((WriterScan *) writer, keys, nulls))
 		return false;
 	remember(writer, hash, &writer->old_slot->tts_tid);
 	return true;
@@ -471,18 +495,35 @@ ks_writer_insert(KsTableWriter *writer, uint64 hash)
 	ResetPerTupleExprContext(writer->estate);
 }
 
+/*
+ * make_room
+ *		Prunes the page of a row that is about to be updated when the page is
+ *		filling up, as an index scan would do: updates by TID never come to the
+ *		page through an index, so nobody else would.
+ */
+static void
+make_room(WriterScan *ws, ItemPointer tid)
+{
+	KsTableWriter *writer = &ws->base;
+
+	if (!writer->plain_heap)
+		return;
+	ws->buffer = ReleaseAndReadBuffer(ws->buffer, writer->rel, ItemPointerGetBlockNumber(tid));
+	if (PageGetHeapFreeSpace(BufferGetPage(ws->buffer)) < ROOM_FOR_UPDATE)
+		heap_page_prune_opt(writer->rel, ws->buffer);
+}
+
 /* See table_writer.h. */
 void
 ks_writer_update(KsTableWriter *writer, uint64 hash, ItemPointer tid)
 {
 	TupleTableSlot *old = writer->old_slot;
+	ItemPointerData old_tid = *tid;
 
-	/* Row triggers read the old row by its TID. */
-	if (!ItemPointerEquals(&old->tts_tid, tid))
-	{
-		ExecClearTuple(old);
-		old->tts_tid = *tid;
-	}
+	/* Row triggers read the old row by its TID; a page that is pinned cannot be pruned. */
+	ExecClearTuple(old);
+	old->tts_tid = old_tid;
+	make_room((WriterScan *) writer, &old_tid);
 	ExecSimpleRelationUpdate(writer->rri, writer->estate, &writer->epq, old, writer->slot);
 	remember(writer, hash, &writer->slot->tts_tid);
 	ResetPerTupleExprContext(writer->estate);

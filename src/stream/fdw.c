@@ -17,7 +17,6 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
-#include "commands/explain.h"
 #include "fmgr.h"
 #include "foreign/fdwapi.h"
 #include "nodes/makefuncs.h"

@@ -61,7 +61,7 @@ ks_exec_foreign_truncate(List *rels, DropBehavior behavior, bool restart_seqs)
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 			 errmsg("cannot truncate stream \"%s\"", RelationGetRelationName(rel)),
 			 errdetail("The records of a stream do not change."),
-			 errhint("Set a retention for the log, or drop the stream and create it anew.")));
+			 errhint("Drop the stream and create it anew.")));
 }
 
 /* Streams take INSERT only. */

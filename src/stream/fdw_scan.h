@@ -6,7 +6,6 @@
 #define KS_FDW_SCAN_H
 
 #include "postgres.h"
-#include "commands/explain.h"
 #include "nodes/execnodes.h"
 
 extern void ks_begin_foreign_scan(ForeignScanState *node, int eflags);

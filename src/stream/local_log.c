@@ -107,6 +107,7 @@ static void depend_on(Oid table, Oid relid);
 static void execute(const char *sql);
 static char *table_name(Oid relid);
 
+static void follow_partitions(const KsStreamDef *def, const KsLocalLog *log);
 static Oid	owner_of(Oid relid);
 static void follow_columns(Relation rel, const KsStreamDef *def, Oid log);
 static bool find_log_column(TupleDesc log, const char *name, AttrNumber *attnum);
@@ -407,9 +408,29 @@ ks_local_log_follow(Oid relid)
 		set_owner(table_name(log.log), def->owner);
 		set_owner(table_name(log.segments), def->owner);
 	}
+	follow_partitions(def, &log);
 	follow_columns(rel, def, log.log);
 	SPI_finish();
 	table_close(rel, NoLock);
+}
+
+/* Option partitions of the foreign table may have been raised. */
+static void
+follow_partitions(const KsStreamDef *def, const KsLocalLog *log)
+{
+	Oid			types[2] = {OIDOID, INT4OID};
+	Datum		values[2] = {ObjectIdGetDatum(log->relid), Int32GetDatum(def->partitions)};
+
+	if (def->partitions == 0 || def->partitions == log->partitions)
+		return;
+	if (def->partitions < log->partitions)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cannot reduce the partitions of stream %s from %d to %d",
+						def->relname, log->partitions, def->partitions),
+				 errhint("Create another stream, and copy the records.")));
+	ks_spi_execute("UPDATE " CATALOG_SCHEMA "." CATALOG_TABLE " SET partitions = $2 WHERE relation = $1",
+				   false, 2, types, values, NULL);
 }
 
 /* Owner of a relation. */
@@ -585,14 +606,17 @@ open_reader(KsIndexReader *reader, Oid relid, Snapshot snapshot, int nkeys)
 	reader->scan = ks_index_beginscan(reader->rel, reader->index, snapshot, nkeys);
 }
 
-/* Closes it; locks are held to the end of the transaction. */
+/*
+ * Closes it.  The locks go too: a worker reads the log before its statements
+ * lock the foreign table, and ALTER locks them the other way round.
+ */
 static void
 close_reader(KsIndexReader *reader)
 {
 	index_endscan(reader->scan);
 	ExecDropSingleTupleTableSlot(reader->slot);
-	index_close(reader->index, NoLock);
-	table_close(reader->rel, NoLock);
+	index_close(reader->index, AccessShareLock);
+	table_close(reader->rel, AccessShareLock);
 }
 
 /* Gets the next row of the scan into the slot. */

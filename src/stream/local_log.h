@@ -64,7 +64,8 @@ extern double ks_local_log_estimate(Oid relid); /* rows, for the planner */
 
 /*
  * Makes the log follow the foreign table after ALTER: columns added, dropped,
- * renamed, changed in type, and the owner.  Does nothing if there is no log.
+ * renamed, changed in type; its owner; more partitions.  Does nothing if there is
+ * no log.
  */
 extern void ks_local_log_follow(Oid relid);
 

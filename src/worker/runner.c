@@ -7,9 +7,11 @@
  * snapshot.  Everything that may fail runs guarded, so that an error of one
  * query touches nothing but that query: the transaction is aborted, the task is
  * closed, and the query is opened again, at the committed positions, after a
- * delay that doubles from 1 s to 60 s until a batch is committed.  Errors that pass by themselves (a conflict,
- * a lock not granted in time, pg_cancel_backend) are tried again at once a few
- * times before anybody is told.
+ * delay that doubles from 1 s to 60 s until a batch is committed.  Errors that
+ * pass by themselves (a conflict, a lock not granted in time,
+ * pg_cancel_backend) are tried again at once a few times before anybody is
+ * told.  A broker that does not answer is no failure either: the query waits
+ * for it.
  *
  * An error that comes from the query being dropped, paused or changed at this
  * moment is no error: the definition is looked at before one is reported.
@@ -39,6 +41,8 @@
 #define KS_BATCH_TIMEOUT_MS (10 * 60 * 1000)
 #define KS_BACKOFF_MIN_MS 1000
 #define KS_BACKOFF_MAX_MS 60000
+#define KS_BROKER_MAX_MS 5000	/* greatest delay while a broker is away */
+#define KS_SLOW_OPEN_MS 200
 #define KS_CONFLICT_MS 20		/* first delay after a passing error */
 #define KS_CONFLICTS_QUIET 5	/* so many of them in a row tell nobody */
 #define KS_LOCK_RETRY_MS 100
@@ -47,6 +51,9 @@
 #define KS_LOG_EVERY_MS 60000
 
 uint64		ks_runner_changes = 0;
+
+/* No query whose last opening failed slowly is opened before this time. */
+static TimestampTz slow_open_after = 0;
 
 /* ks_runner_create: in the current context; nothing is opened yet. */
 KsRunner *
@@ -209,6 +216,13 @@ is_passing(int sqlstate)
 		sqlstate == ERRCODE_QUERY_CANCELED;
 }
 
+/* is_broker_away: is it a client's error that goes when the broker comes? */
+static bool
+is_broker_away(int sqlstate)
+{
+	return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_CONNECTION_EXCEPTION;
+}
+
 /* jittered: the delay, 20 % up or down. */
 static long
 jittered(long ms)
@@ -218,16 +232,16 @@ jittered(long ms)
 
 /* log_failure: once a minute per kind of error. */
 static void
-log_failure(KsRunner *r, const ErrorData *edata, TimestampTz now)
+log_failure(KsRunner *r, int elevel, const char *what, const ErrorData *edata, TimestampTz now)
 {
 	if (r->logged_sqlstate == edata->sqlerrcode && r->logged_at != 0 &&
 		now < TimestampTzPlusMilliseconds(r->logged_at, KS_LOG_EVERY_MS))
 		return;
 	r->logged_at = now;
 	r->logged_sqlstate = edata->sqlerrcode;
-	ereport(WARNING,
+	ereport(elevel,
 			(errcode(edata->sqlerrcode),
-			 errmsg("continuous query %s failed: %s", r->name, edata->message),
+			 errmsg("continuous query %s %s: %s", r->name, what, edata->message),
 			 edata->detail_log ? errdetail_internal("%s", edata->detail_log) :
 			 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
 			 edata->hint ? errhint("%s", edata->hint) : 0,
@@ -239,7 +253,6 @@ static void
 handle_error(KsRunner *r, ErrorData *edata)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		passing = is_passing(edata->sqlerrcode);
 	long		delay_ms;
 
 	close_task(r);
@@ -250,7 +263,7 @@ handle_error(KsRunner *r, ErrorData *edata)
 		FreeErrorData(edata);
 		return;
 	}
-	if (passing && r->conflicts < KS_CONFLICTS_QUIET)
+	if (is_passing(edata->sqlerrcode) && r->conflicts < KS_CONFLICTS_QUIET)
 	{
 		delay_ms = jittered(KS_CONFLICT_MS << r->conflicts);
 		r->conflicts++;
@@ -258,13 +271,21 @@ handle_error(KsRunner *r, ErrorData *edata)
 		ereport(DEBUG1,
 				(errmsg_internal("continuous query %s: %s, trying again", r->name, edata->message)));
 	}
+	else if (is_broker_away(edata->sqlerrcode))
+	{
+		delay_ms = jittered(Min((long) KS_BACKOFF_MIN_MS << Min(r->failures, 6), KS_BROKER_MAX_MS));
+		r->failures++;
+		ks_stat_state(r->id, r->generation, KS_STATE_WAITING,
+					  edata->detail != NULL ? edata->detail : edata->message);
+		log_failure(r, LOG, "waits for its broker", edata, now);
+	}
 	else
 	{
 		delay_ms = jittered(Min((long) KS_BACKOFF_MIN_MS << Min(r->failures, 6),
 								KS_BACKOFF_MAX_MS));
 		r->failures++;
 		ks_stat_error(r->id, r->generation, true, edata->sqlerrcode, edata->message);
-		log_failure(r, edata, now);
+		log_failure(r, WARNING, "failed", edata, now);
 		remember_error(r, edata->sqlerrcode, edata->message);
 		ks_worker_progress();
 	}
@@ -299,13 +320,37 @@ open_body(void *arg)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * note_slow_open: an opening that failed after a long time (a broker that does
+ * not answer) kept all other queries of the worker waiting.  Such openings may
+ * take at most half of the worker's time.
+ */
+static void
+note_slow_open(KsRunner *r, TimestampTz start)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		ms = TimestampDifferenceMilliseconds(start, now);
+
+	r->slow = ms >= KS_SLOW_OPEN_MS;
+	if (r->slow)
+		slow_open_after = TimestampTzPlusMilliseconds(now, ms);
+}
+
 /* open_task: false if the query cannot run now; retry_at says when to try again. */
 static bool
 open_task(KsRunner *r)
 {
+	TimestampTz start = GetCurrentTimestamp();
 	ErrorData  *edata;
 
+	if (r->slow && start < slow_open_after)
+	{
+		r->retry_at = slow_open_after;
+		return false;
+	}
 	edata = ks_guarded(open_body, r);
+	if (edata != NULL)
+		note_slow_open(r, start);
 	ks_runner_changes++;
 	if (edata != NULL)
 	{

@@ -21,6 +21,7 @@ typedef struct KsRunner
 	bool		ready;			/* there may be something to do */
 	bool		unpublished;	/* positions in shared memory are behind */
 	bool		changed;		/* the definition is not what it was: reload */
+	bool		slow;			/* its last opening failed after a long time */
 	bool		has_error;		/* the catalog shows an error */
 	int			failures;		/* in a row */
 	int			conflicts;		/* of these, the passing ones */

@@ -68,7 +68,7 @@ no_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 static void
 delivered(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
 {
-	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR && rk == plain)
 		failed++;
 }
 
@@ -174,6 +174,9 @@ end_transaction(int commit)
 
 	if (!in_transaction)
 		return "no transaction";
+	/* what is aborted shall be in the topic, too */
+	if (!commit)
+		rd_kafka_flush(transactional, REQUEST_MS);
 	why = commit ? error_text(rd_kafka_commit_transaction(transactional, REQUEST_MS)) :
 		error_text(rd_kafka_abort_transaction(transactional, REQUEST_MS));
 	in_transaction = 0;
@@ -297,6 +300,29 @@ told_to_stop(void)
 	return poll(&fd, 1, 0) > 0 && read(0, &c, 1) <= 0;
 }
 
+/*
+ * A transaction that failed (it ran into a time limit, say) is given up, and if
+ * need be the client with it; the load goes on with a new one.
+ */
+static void
+start_over(const char *what, const char *why)
+{
+	fprintf(stderr, "producer: %s: %s; starting over\n", what, why);
+	for (int i = 0; i < 60; i++)
+	{
+		if (in_transaction && end_transaction(0) == NULL && begin() == NULL)
+			return;
+		in_transaction = 0;
+		if (transactional)
+			rd_kafka_destroy(transactional);
+		transactional = NULL;
+		if (begin() == NULL)
+			return;
+		sleep(1);
+	}
+	fail(what, why);
+}
+
 /* One record of the load. */
 static void
 send_load(const char *topic, int partitions, int keys, long *ids, long number)
@@ -316,12 +342,15 @@ send_load(const char *topic, int partitions, int keys, long *ids, long number)
 		err = rd_kafka_producev(client(), RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
 								RD_KAFKA_V_KEY(key, strlen(key)), RD_KAFKA_V_VALUE(value, strlen(value)),
 								RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
-		if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			break;
-		rd_kafka_poll(client(), 10);
+		if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+			rd_kafka_poll(client(), 10);
+		else if (in_transaction)
+			start_over("produce", rd_kafka_err2str(err));
+		else
+			fail("produce", rd_kafka_err2str(err));
 	}
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		fail("produce", rd_kafka_err2str(err));
 	if (number % 64 == 0)
 		rd_kafka_poll(client(), 0);
 }
@@ -336,11 +365,10 @@ load_transaction(long number, long size)
 		return;
 	if (in_transaction)
 		why = end_transaction((number / size) % 5 != 0);
+	if (why == NULL)
+		why = begin();
 	if (why)
-		fail("transaction", why);
-	why = begin();
-	if (why)
-		fail("begin", why);
+		start_over("transaction", why);
 }
 
 /* Produces until told to stop. */
@@ -364,7 +392,7 @@ load(const char *topic, int partitions, double rate, int keys, long size)
 	}
 	why = in_transaction ? end_transaction(1) : flush();
 	if (why)
-		fail("end", why);
+		fprintf(stderr, "producer: end: %s\n", why);
 	printf("%ld\n", number);
 	free(ids);
 }

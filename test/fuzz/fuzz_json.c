@@ -31,6 +31,7 @@ typedef struct Judge
 	int			deepest;
 } Judge;
 
+/* Skips white space. */
 static void
 skip_space(Judge *j)
 {
@@ -38,6 +39,7 @@ skip_space(Judge *j)
 		j->p++;
 }
 
+/* Is this a hexadecimal digit? */
 static int
 is_hex(unsigned char c)
 {
@@ -75,6 +77,7 @@ utf8_length(const unsigned char *p, const unsigned char *end)
 	return len;
 }
 
+/* Reads a string. */
 static int
 judge_string(Judge *j)
 {
@@ -117,6 +120,7 @@ judge_string(Judge *j)
 	return 1;
 }
 
+/* Reads one digit or more. */
 static int
 judge_digits(Judge *j)
 {
@@ -127,6 +131,7 @@ judge_digits(Judge *j)
 	return 1;
 }
 
+/* Reads a number. */
 static int
 judge_number(Judge *j)
 {
@@ -155,6 +160,7 @@ judge_number(Judge *j)
 
 static int	judge_value(Judge *j);
 
+/* Reads an array or object; gives up where only its depth matters. */
 static int
 judge_container(Judge *j)
 {
@@ -199,6 +205,7 @@ judge_container(Judge *j)
 	}
 }
 
+/* Reads a value. */
 static int
 judge_value(Judge *j)
 {
@@ -223,6 +230,7 @@ judge_value(Judge *j)
 	return judge_number(j);
 }
 
+/* Stops the fuzzer unless something holds. */
 static void
 require(int ok)
 {
@@ -308,6 +316,7 @@ visit(const KsJsonToken *value)
 		}
 }
 
+/* Makes the scanner with its paths. */
 static void
 set_up(void)
 {
@@ -322,6 +331,7 @@ set_up(void)
 	}
 }
 
+/* One document. */
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -13,6 +13,7 @@
 
 #define MAX_LENGTH 200
 
+/* Stops the fuzzer unless something holds. */
 static void
 require(int ok)
 {
@@ -85,6 +86,7 @@ to_int64(int negative, int fits, unsigned __int128 sum, int64_t *result)
 	return KS_NUMBER_OK;
 }
 
+/* Integers, and milliseconds to microseconds. */
 static void
 check_integers(const char *str, size_t len)
 {
@@ -115,6 +117,7 @@ check_integers(const char *str, size_t len)
 	}
 }
 
+/* Digits and scale: must give the same text again. */
 static void
 check_plain(const char *str, size_t len)
 {
@@ -133,6 +136,7 @@ check_plain(const char *str, size_t len)
 	require(strcmp(text, str) == 0);
 }
 
+/* One number, made of the few characters that matter. */
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -15,6 +15,7 @@
 
 #define MAX_FIELDS 16
 
+/* Stops the fuzzer unless something holds. */
 static void
 require(int ok)
 {
@@ -46,6 +47,7 @@ write_line(const KsCsvField *fields, int count, char *out)
 	return out - start;
 }
 
+/* A line of csv. */
 static void
 check_csv(const char *line, size_t len)
 {
@@ -74,6 +76,7 @@ check_csv(const char *line, size_t len)
 	free(buf);
 }
 
+/* A path. */
 static void
 check_path(const char *str, size_t len)
 {
@@ -99,6 +102,7 @@ check_path(const char *str, size_t len)
 	free(buf);
 }
 
+/* Base64 and hexadecimal digits. */
 static void
 check_bytes(const char *str, size_t len)
 {
@@ -124,6 +128,7 @@ check_bytes(const char *str, size_t len)
 	free(bytes);
 }
 
+/* The first byte says what the rest is. */
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -7,7 +7,7 @@ CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 CREATE TYPE pair AS (i int, t text);
 CREATE DOMAIN posint AS int CHECK (VALUE > 0);
 CREATE DOMAIN word AS text CHECK (length(VALUE) < 4);
-CREATE DOMAIN notnull AS int NOT NULL;
+CREATE DOMAIN filled AS int NOT NULL;
 
 -- Raises what a group key over the limit raises.
 CREATE FUNCTION check_key(size int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$
@@ -60,8 +60,38 @@ BEGIN
 END $$;
 CREATE AGGREGATE count_and_list(int) (sfunc = pair_step, stype = pair);
 -- a polymorphic state that is not the result
-CREATE FUNCTION card_final(anyarray) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT coalesce(cardinality($1), -1)';
+CREATE FUNCTION card_final(anycompatiblearray) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT coalesce(cardinality($1), -1)';
 CREATE AGGREGATE card(anycompatible) (sfunc = array_append, stype = anycompatiblearray, finalfunc = card_final, initcond = '{}');
 -- an ordered-set aggregate, its state not to be saved
 CREATE AGGREGATE my_disc(float8 ORDER BY anyelement) (sfunc = ordered_set_transition, stype = internal,
 	finalfunc = percentile_disc_final, finalfunc_extra);
+
+-- Which records fail when the row-wise part runs over them alone: plain
+-- Postgres, one subtransaction per record.  base.* holds all records, arc.*
+-- is filled with one at a time.
+CREATE FUNCTION bad_records(streams text[], sql text)
+RETURNS TABLE (stream text, part int, off bigint, state text) LANGUAGE plpgsql AS $$
+DECLARE
+	name text;
+	record record;
+BEGIN
+	FOREACH name IN ARRAY streams LOOP
+		EXECUTE format('DELETE FROM arc.%I', name);
+	END LOOP;
+	FOREACH name IN ARRAY streams LOOP
+		FOR record IN EXECUTE format('SELECT _partition, _offset FROM base.%I', name) LOOP
+			EXECUTE format('INSERT INTO arc.%I SELECT * FROM base.%I WHERE _partition = $1 AND _offset = $2', name, name)
+				USING record._partition, record._offset;
+			BEGIN
+				EXECUTE sql;
+			EXCEPTION WHEN OTHERS THEN
+				stream := name;
+				part := record._partition;
+				off := record._offset;
+				state := SQLSTATE;
+				RETURN NEXT;
+			END;
+			EXECUTE format('DELETE FROM arc.%I', name);
+		END LOOP;
+	END LOOP;
+END $$;

@@ -163,7 +163,8 @@ ok(eventually(2, sub { !grep { process_alive($_) } @pids }), 'all leave when the
 eventually(5, sub { !process_alive($postmaster) });
 sleep 0.5;
 # where nobody collects dead processes, its number still looks taken
-unlink $node->data_dir . '/postmaster.pid' if kill 0, $postmaster;
+unlink $node->data_dir . '/postmaster.pid', glob($node->host . '/.s.PGSQL.*.lock')
+  if kill 0, $postmaster;
 $node->start;
 stop_load($load);
 law_holds($node, 'nothing lost or doubled by kill -9 of the postmaster');

@@ -93,10 +93,10 @@ like(
 	'text with an int key; bytes that are no text are a bad record');
 rows("SELECT kstream.create_stream('bs', 'b bytea', topic => '$topic', format => 'bytea', key_format => 'bytea')");
 is(rows('SELECT b, _key FROM bs WHERE _offset = 1'),
-	'\x626164ff'x0 . '\x62616420ff2075746638|\x0000002a', 'bytea with a bytea key');
+	'\x62616420ff2075746638|\x0000002a', 'bytea with a bytea key');
 
 $topic = create_topic('jsonb', 1);
-$producer->send($topic, pack('Q>', 2**53 + 1), '{"a": [1, {"b": 1.10}], "a2": "\u0041"}');
+$producer->send($topic, pack('Q>', 9007199254740993), '{"a": [1, {"b": 1.10}], "a2": "\u0041"}');
 $producer->send($topic, pack('Q>', 7), '[1, 2]');
 $producer->send($topic, pack('Q>', 8), 'nonsense');
 $producer->flush;
@@ -291,7 +291,7 @@ is( rows(
 		'5|0|22P02|k5|null|{"h": "5"}|1650000000.005'),
 	'bad records are kept with coordinates, bytes and reason');
 is(rows("SELECT dead, records_in, records_out FROM kstream.stat_query WHERE name = 'bad_rows'"), '4|6|2', 'and counted');
-like(messages('SELECT count(n) FROM bad'), qr/\A2\n.*WARNING.*3 .*bad/s, 'a bounded read skips them with a warning');
+like(messages('SELECT count(n) FROM bad'), qr/\A3\n.*WARNING.*3 .*bad/s, 'a bounded read skips them with a warning');
 
 SKIP:
 {

@@ -36,13 +36,14 @@ PG_FUNCTION_INFO_V1(ks_test_encode_record);
 static const char *const format_names[] = {"json", "csv", "text", "bytea", "jsonb"};
 static const char *const key_format_names[] = {"text", "json", "bytea", "int", "bigint", "none"};
 
-/* In the extension these two are in catalog/. */
+/* Name of a format; in the extension these two are in catalog/. */
 const char *
 ks_format_name(KsFormat format)
 {
 	return format_names[format];
 }
 
+/* Name of a key format. */
 const char *
 ks_key_format_name(KsKeyFormat format)
 {

@@ -16,6 +16,7 @@ SCRATCH = os.environ["KT_SCRATCH"]
 PG_PORT = os.environ["KT_PG_PORT"]
 KAFKA_PORT = os.environ["KT_KAFKA_PORT"]
 TOP = os.environ["KS_TOP"]
+SASL = "127.0.0.1:" + os.environ["KT_SASL_PORT"]
 BROKER = "127.0.0.1:" + KAFKA_PORT
 KAFKACTL = os.path.join(os.environ["KS_CACHE"], "kafka", "kafkactl")
 PRODUCE = os.path.join(SCRATCH, "build", "kafka_produce")
@@ -459,6 +460,35 @@ def test_missing_topic():
     check("is noticed in time", time.time() - start < 25, time.time() - start)
 
 
+def test_corrupt():
+    kafkactl("create", "corrupt", 2)
+    for part in (0, 1):
+        for _ in range(3):
+            produce("corrupt", part, 10)
+    broker("stop")
+    name = SCRATCH + "/broker/data/corrupt-0/00000000000000000000.log"
+    with open(name, "r+b") as f:
+        data = f.read()
+        at = len(data) // 2     # within the second of three equal batches
+        f.seek(at)
+        f.write(bytes([data[at] ^ 0x55]))
+    broker("start")
+    s = Session(server="kafka")
+    s.assign("corrupt", 0, 0)
+    s.assign("corrupt", 1, 0)
+    events = s.until_error()
+    equal("records before the damage", [e[3] for e in records(events) if e[2] == 0], list(range(10)))
+    equal("the damage", [e[2:5] for e in events if e[0] == "error"], [(0, 10, "corrupt")])
+    events += s.until(lambda ev: False, 1)
+    equal("nothing behind it", [e[3] for e in records(events) if e[2] == 0], list(range(10)))
+    equal("the other partition goes on", [e[3] for e in records(events) if e[2] == 1], list(range(30)))
+    s.assign("corrupt", 0, 10)
+    equal("again when tried again", [e[2:5] for e in s.until_error()], [(0, 10, "corrupt")])
+    s.assign("corrupt", 0, 20)
+    equal("but not behind it", [(e[0], e[3], e[4]) for e in s.until_eof()],
+          [("record", i, "ok") for i in range(20, 30)] + [("eof", 30, "ok")])
+
+
 # --- requests --------------------------------------------------------------------
 
 def test_requests():
@@ -658,6 +688,70 @@ def test_broker_frozen():
     finally:
         broker("thaw")
     check("some records came before", len(records(events)) > 0)
+
+
+# --- login -----------------------------------------------------------------------
+
+def add_sasl_listener():
+    """Gives the broker a second listener with users alice and bob, and permissions to alice's topic."""
+    broker("stop")
+    path = SCRATCH + "/broker/server.properties"
+    with open(path) as f:
+        lines = f.read().splitlines()
+    with open(path, "w") as f:
+        for line in lines:
+            if line.startswith(("listeners=", "advertised.listeners=")):
+                line += ",SASL_PLAINTEXT://" + SASL
+            elif line.startswith("listener.security.protocol.map="):
+                line += ",SASL_PLAINTEXT:SASL_PLAINTEXT"
+            f.write(line + "\n")
+        f.write("sasl.enabled.mechanisms=PLAIN\n"
+                "listener.name.sasl_plaintext.plain.sasl.jaas.config="
+                "org.apache.kafka.common.security.plain.PlainLoginModule required "
+                "user_alice=\"alice-Secret\" user_bob=\"bob-Secret\";\n"
+                "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+                "super.users=User:ANONYMOUS;User:alice\n")
+    broker("start")
+
+
+def test_login():
+    kafkactl("create", "private", 1)
+    produce("private", 0, 10)
+    add_sasl_listener()
+    make_server("sasl", "security_protocol 'sasl_plaintext', sasl_mechanism 'PLAIN'", SASL)
+    admin = Session()
+
+    def login(user, password):
+        """A session as that user of the broker."""
+        admin.rows("DROP USER MAPPING IF EXISTS FOR postgres SERVER sasl")
+        admin.rows("CREATE USER MAPPING FOR postgres SERVER sasl OPTIONS (sasl_username '%s', sasl_password '%s')"
+                   % (user, password))
+        return Session(server="sasl")
+
+    s = login("alice", "alice-Secret")
+    s.assign("private", 0, 0)
+    equal("alice reads", len(records(s.until_eof())), 10)
+    check("her second client logs in as well", s.one("SELECT kt_fingerprint('private', 0, 5)") is not None)
+    equal("alice creates", s.one("SELECT kt_create('sasl', 'alices', 1, 1, 10000)"), True)
+
+    s = login("bob", "bob-Secret")
+    s.assign("private", 0, 0)
+    last = s.until_error()[-1:]
+    equal("bob may not read", [e[4] for e in last], ["denied"])
+    for sql in ("SELECT kt_partition_count('private', 3000)", "SELECT kt_offsets('private', 0, 3000)",
+                "SELECT kt_create('sasl', 'bobs', 1, 1, 10000)", "SELECT kt_fingerprint('private', 0, 5)"):
+        e = s.error(sql)
+        check("bob: " + sql, e is not None and e.pgcode == "42501", e)
+        check("bob: no secret", "Secret" not in str(e), e)
+
+    s = login("alice", "wrong-Secret")
+    s.assign("private", 0, 0)
+    s.until(lambda ev: False, 3)
+    why = s.one("SELECT kt_down()") or ""
+    check("a wrong password is told", "uthentication" in why, why)
+    check("and not shown", "Secret" not in why, why)
+    e = s.error("SELECT kt_partition_count('private', 2000)")
+    check("in errors, too", e is not None and "uthentication" in str(e) and "Secret" not in str(e), e)
 
 
 # --- figures ---------------------------------------------------------------------

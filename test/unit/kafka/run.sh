@@ -7,6 +7,7 @@
 #	PG_CONFIG		pg_config of the server to test with
 #	KT_PG_PORT		port in the socket's name (free one)
 #	KT_KAFKA_PORT	port of the broker (free one)
+#	KT_SASL_PORT	port of its listener that wants a login (free one)
 . "$(dirname "$0")/../../rig/env.sh"
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -14,6 +15,7 @@ export PG_CONFIG=${PG_CONFIG:-pg_config}
 bin=$($PG_CONFIG --bindir)
 export KT_PG_PORT=${KT_PG_PORT:-$(free_port)}
 export KT_KAFKA_PORT=${KT_KAFKA_PORT:-$(free_port)}
+export KT_SASL_PORT=${KT_SASL_PORT:-$(free_port)}
 KT_SCRATCH=$(mktemp -d)
 export KT_SCRATCH
 chmod 755 "$KT_SCRATCH"

@@ -1,0 +1,180 @@
+package kstream.bench;
+
+import java.time.Duration;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Properties;
+import java.util.Set;
+import java.util.stream.Collectors;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.ListTopicsOptions;
+import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.KafkaStreams;
+import org.apache.kafka.streams.KeyValue;
+import org.apache.kafka.streams.StoreQueryParameters;
+import org.apache.kafka.streams.StreamsBuilder;
+import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.kstream.Consumed;
+import org.apache.kafka.streams.kstream.Grouped;
+import org.apache.kafka.streams.kstream.KTable;
+import org.apache.kafka.streams.kstream.Materialized;
+import org.apache.kafka.streams.kstream.Produced;
+import org.apache.kafka.streams.state.KeyValueIterator;
+import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.QueryableStoreTypes;
+import org.apache.kafka.streams.state.ReadOnlyKeyValueStore;
+
+/**
+ * The benchmark's query in the Kafka Streams DSL: count and sum by key, in a RocksDB store.
+ *
+ * <pre>
+ *   Main throughput TOPIC RECORDS    reads the topic from its beginning, then checks the store
+ *   Main latency TOPIC OUTPUT        follows the topic and writes every change to OUTPUT until
+ *                                    standard input ends
+ * </pre>
+ *
+ * System properties: bootstrap, state (directory), threads, guarantee. Prints one line of JSON.
+ */
+public final class Main {
+    private static final String STORE = "totals";
+
+    private final String bootstrap = System.getProperty("bootstrap");
+    private final String application = "bench-" + ProcessHandle.current().pid() + "-" + System.currentTimeMillis();
+
+    public static void main(String[] args) throws Exception {
+        if (args.length == 3 && args[0].equals("throughput")) {
+            new Main().throughput(args[1], Long.parseLong(args[2]));
+        } else if (args.length == 3 && args[0].equals("latency")) {
+            new Main().latency(args[1], args[2]);
+        } else {
+            throw new IllegalArgumentException("throughput TOPIC RECORDS | latency TOPIC OUTPUT");
+        }
+        System.exit(0);
+    }
+
+    /** Settings of both measurements; everything not named here is Kafka Streams' default. */
+    private Properties settings() {
+        Properties p = new Properties();
+        p.put(StreamsConfig.APPLICATION_ID_CONFIG, application);
+        p.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, bootstrap);
+        p.put(StreamsConfig.STATE_DIR_CONFIG, System.getProperty("state"));
+        p.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, System.getProperty("threads", "2"));
+        p.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, System.getProperty("guarantee", StreamsConfig.AT_LEAST_ONCE));
+        p.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, "100");
+        p.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, "1");
+        return p;
+    }
+
+    /** Count, sum and newest time by key. */
+    private KTable<String, Total> query(StreamsBuilder builder, String topic, Meter meter) {
+        JsonSerde<Event> events = new JsonSerde<>(Event.class);
+        return builder.stream(topic, Consumed.with(Serdes.String(), events))
+                .groupByKey(Grouped.with(Serdes.String(), events))
+                .aggregate(Total::new,
+                        (key, event, total) -> {
+                            if (meter != null) {
+                                meter.count();
+                            }
+                            return total.add(event);
+                        },
+                        Materialized.<String, Total, KeyValueStore<Bytes, byte[]>>as(STORE)
+                                .withKeySerde(Serdes.String())
+                                .withValueSerde(new JsonSerde<>(Total.class)));
+    }
+
+    /** Starts a topology; any failure ends the program. */
+    private KafkaStreams start(StreamsBuilder builder, Properties p) {
+        KafkaStreams streams = new KafkaStreams(builder.build(p), p);
+        streams.setUncaughtExceptionHandler(e -> {
+            e.printStackTrace();
+            Runtime.getRuntime().halt(3);
+            return null;
+        });
+        streams.start();
+        return streams;
+    }
+
+    /** Reads the whole topic once. */
+    private void throughput(String topic, long records) throws Exception {
+        Properties p = settings();
+        p.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
+        StreamsBuilder builder = new StreamsBuilder();
+        Meter meter = new Meter(records);
+        query(builder, topic, meter);
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+            KafkaStreams streams = start(builder, p);
+            meter.await(600);
+            while (committed(admin, topic) < records) {
+                Thread.sleep(5);
+            }
+            double cpu = meter.cpuSoFar();
+            double seconds = meter.secondsSoFar();
+            System.out.printf(Locale.ROOT,
+                    "{\"records\":%d,\"seconds\":%.3f,\"rate\":%.0f,\"committed_seconds\":%.3f,\"cpu_us\":%.3f,"
+                            + "\"peak_mb\":%d,%s}%n",
+                    records, meter.processingSeconds(), records / meter.processingSeconds(), seconds,
+                    cpu / records * 1e6, Meter.peakMegabytes(), contents(streams));
+            finish(admin, streams);
+        }
+    }
+
+    /** Follows the topic, writing changes at once: no cache, no lingering. */
+    private void latency(String topic, String output) throws Exception {
+        Properties p = settings();
+        p.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "latest");
+        p.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, "0");
+        p.put(StreamsConfig.producerPrefix("linger.ms"), "0");
+        StreamsBuilder builder = new StreamsBuilder();
+        query(builder, topic, null).toStream().to(output, Produced.with(Serdes.String(), new JsonSerde<>(Total.class)));
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+            KafkaStreams streams = start(builder, p);
+            while (streams.state() != KafkaStreams.State.RUNNING) {
+                Thread.sleep(50);
+            }
+            System.out.println("running");
+            while (System.in.read() >= 0) {
+                continue;
+            }
+            finish(admin, streams);
+        }
+    }
+
+    /** How many records of the topic are committed as read. */
+    private long committed(Admin admin, String topic) throws Exception {
+        return admin.listConsumerGroupOffsets(application).partitionsToOffsetAndMetadata().get().entrySet().stream()
+                .filter(e -> e.getKey().topic().equals(topic) && e.getValue() != null)
+                .mapToLong(e -> e.getValue().offset())
+                .sum();
+    }
+
+    /** What the store holds: groups, records, and the sum in hundredths. */
+    private String contents(KafkaStreams streams) {
+        ReadOnlyKeyValueStore<String, Total> store =
+                streams.store(StoreQueryParameters.fromNameAndType(STORE, QueryableStoreTypes.keyValueStore()));
+        long keys = 0;
+        long count = 0;
+        long cents = 0;
+        try (KeyValueIterator<String, Total> rows = store.all()) {
+            while (rows.hasNext()) {
+                KeyValue<String, Total> row = rows.next();
+                keys++;
+                count += row.value.n;
+                cents += Math.round(row.value.total * 100);
+            }
+        }
+        return String.format(Locale.ROOT, "\"count\":%d,\"cents\":%d,\"keys\":%d", count, cents, keys);
+    }
+
+    /** Stops and removes what the run left in the broker and on disk. */
+    private void finish(Admin admin, KafkaStreams streams) throws Exception {
+        streams.close(Duration.ofSeconds(20));
+        streams.cleanUp();
+        Set<String> topics = admin.listTopics(new ListTopicsOptions().listInternal(true)).names().get().stream()
+                .filter(name -> name.startsWith(application))
+                .collect(Collectors.toSet());
+        admin.deleteTopics(topics).all().get();
+        admin.deleteConsumerGroups(List.of(application)).all().get();
+    }
+}

@@ -1,0 +1,384 @@
+"""Runs one case of the law test: streams, copies of the query, steps, and the
+comparison with plain Postgres after every step."""
+import math
+import os
+
+import psycopg2
+
+import gen
+
+SETTINGS = "SET client_min_messages = error; SET timezone = 'UTC'; SET statement_timeout = '60s'; SET jit = off"
+
+
+class Mismatch(Exception):
+    """The law is broken; the text says how."""
+
+
+class Invalid(Exception):
+    """The generator made a query Postgres itself does not take."""
+
+
+class Refused(Exception):
+    """kstream refused the query in the proper way."""
+
+
+def prepare_database(name):
+    """A fresh database with the extension and the fixture."""
+    conn = psycopg2.connect(dbname="postgres")
+    conn.autocommit = True
+    cur = conn.cursor()
+    cur.execute('DROP DATABASE IF EXISTS "%s" WITH (FORCE)' % name)
+    cur.execute('CREATE DATABASE "%s"' % name)
+    conn.close()
+    conn = psycopg2.connect(dbname=name)
+    conn.autocommit = True
+    cur = conn.cursor()
+    cur.execute("CREATE EXTENSION kstream")
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "fixture.sql")) as file:
+        cur.execute(file.read())
+    conn.close()
+
+
+def drop_database(name):
+    conn = psycopg2.connect(dbname="postgres")
+    conn.autocommit = True
+    conn.cursor().execute('DROP DATABASE IF EXISTS "%s" WITH (FORCE)' % name)
+    conn.close()
+
+
+class Session:
+    """A connection that remembers, if asked, what it ran."""
+
+    def __init__(self, dbname, script=None):
+        self.conn = psycopg2.connect(dbname=dbname)
+        self.conn.autocommit = True
+        self.cur = self.conn.cursor()
+        self.script = None
+        self.run(SETTINGS)
+        self.script = script
+
+    def run(self, sql):
+        if self.script is not None:
+            self.script.append(sql)
+        self.cur.execute(sql)
+
+    def rows(self, sql):
+        self.run(sql)
+        return self.cur.fetchall()
+
+    def close(self):
+        self.conn.close()
+
+
+class Database:
+    """The two sessions a process uses: ks for kstream, ref for the reference."""
+
+    def __init__(self, name):
+        self.name = name
+        self.ks = self.ref = None
+        self.connect()
+
+    def connect(self):
+        self.close()
+        self.ks = Session(self.name)
+        self.ref = Session(self.name)
+
+    def close(self):
+        for session in (self.ks, self.ref):
+            if session is not None:
+                try:
+                    session.close()
+                except psycopg2.Error:
+                    pass
+
+
+class Run:
+    """One run of one case."""
+
+    def __init__(self, db, case, script=None):
+        self.db = db
+        self.case = case
+        self.ks = db.ks
+        self.ref = db.ref
+        self.ks.script = script
+        self.script = script
+        self.streams = [s["name"] for s in case["streams"]]
+        self.inserted = 0
+        self.compared = 0
+        self.failing = []
+
+    # -------------------------------------------------------- set-up
+
+    def clean(self):
+        for session in (self.ks, self.ref):
+            session.script = None
+            if session.conn.get_transaction_status() != 0:
+                session.cur.execute("ROLLBACK")
+        self.ref.run("RESET ALL; " + SETTINGS)
+        self.ks.run("RESET ALL; DROP SCHEMA IF EXISTS st CASCADE; DROP SCHEMA IF EXISTS arc CASCADE;"
+                    "DROP SCHEMA IF EXISTS base CASCADE; DROP SCHEMA IF EXISTS lt CASCADE;" + SETTINGS)
+        self.ks.script = self.script
+
+    def create_streams(self):
+        self.ks.run("CREATE SCHEMA st; CREATE SCHEMA arc; CREATE SCHEMA base; CREATE SCHEMA lt; CREATE SEQUENCE lt.seq")
+        for sql in self.case["prelude"]:
+            self.ks.run(sql)
+        for stream in self.case["streams"]:
+            columns = ", ".join("%s %s" % (n, gen.TYPES[t].sql) for n, t in stream["cols"])
+            self.ks.run("SELECT kstream.create_stream('st.%s', $c$%s$c$, server => 'local', partitions => %d)" % (
+                stream["name"], columns, stream["partitions"]))
+            for schema in ("base", "arc"):
+                self.ks.run("CREATE TABLE %s.%s (%s, _key text, _partition int, _offset int8, _timestamp timestamptz,"
+                            " _headers jsonb, _stream_time timestamptz)" % (schema, stream["name"], columns))
+        for schema in ("arc", "st"):
+            self.ks.run("SET search_path = %s, lt" % schema)
+            for name, sql in self.case["views"]:
+                try:
+                    self.ks.run("CREATE VIEW %s.%s AS %s" % (schema, name, sql))
+                except psycopg2.Error as error:
+                    if schema == "arc":
+                        raise Invalid(str(error))
+                    raise Mismatch("a view over a stream cannot be created: %s" % error)
+        self.ref.run("SET search_path = arc, lt; " + self.case["planner"])
+
+    def values(self, row, offset=None, stream_time=None):
+        """A record as a VALUES list."""
+        items = row["v"] + [row["k"], str(row["p"])]
+        if offset is not None:
+            items.append(str(offset))
+        items += ["'%s'::timestamptz" % row["ts"], row["h"] + "::jsonb"]
+        if offset is not None:
+            items.append("'%s'::timestamptz" % stream_time)
+        return "(%s)" % ", ".join(items)
+
+    def fill_base(self):
+        """All records with the offsets they will get."""
+        offsets, times = {}, {}
+        by_stream = {}
+        for row in self.case["rows"]:
+            place = (row["s"], row["p"])
+            offsets[place] = offsets.get(place, -1) + 1
+            times[place] = max(times.get(place, ""), row["ts"])
+            by_stream.setdefault(row["s"], []).append(self.values(row, offsets[place], times[place]))
+        for index, values in by_stream.items():
+            stream = self.case["streams"][index]
+            columns = [n for n, _ in stream["cols"]] + ["_key", "_partition", "_offset", "_timestamp", "_headers", "_stream_time"]
+            self.ks.run("INSERT INTO base.%s (%s) VALUES %s" % (stream["name"], ", ".join(columns), ", ".join(values)))
+
+    def create_queries(self):
+        case = self.case
+        text = gen.render(case["query"])
+        if case.get("refuse"):
+            self.must_be_refused(case["refuse"].replace("{q}", text).replace("{s}", self.streams[0]))
+        try:
+            self.ref.run("CREATE VIEW arc.q AS " + gen.render(case["query"], True))
+            self.ref.run("SELECT * FROM arc.q LIMIT 0")
+        except psycopg2.Error as error:
+            raise Invalid(str(error))
+        self.ids = []
+        for copy in range(case["copies"]):
+            try:
+                self.ks.run("SELECT kstream.create_table_as('st.r%d', $q$%s$q$, paused => true)" % (copy, text))
+            except psycopg2.Error as error:
+                if error.pgcode == "0A000" and error.diag.message_hint:
+                    raise Refused(error.diag.message_primary)
+                raise Mismatch("not refused properly: %s %s" % (error.pgcode, error))
+            self.ids.append(self.ks.rows("SELECT id FROM kstream_catalog.query WHERE relation = 'st.r%d'::regclass" % copy)[0][0])
+
+    def must_be_refused(self, text):
+        try:
+            self.ks.run("SELECT kstream.create_table_as('st.refused', $q$%s$q$, paused => true)" % text)
+        except psycopg2.Error as error:
+            if error.pgcode == "0A000" and error.diag.message_hint:
+                return
+            raise Mismatch("refused, but not with 0A000 and a hint: %s %s\n%s" % (error.pgcode, error, text))
+        raise Mismatch("accepted, but must be refused: %s" % text)
+
+    def find_bad(self):
+        rows = gen.render_rows(self.case["query"])
+        self.ref.cur.execute("SELECT stream, part, off, state FROM lk.bad_records(%s, %s)", (self.streams, gen.mark_order(rows, True)))
+        self.bad = {(s, p, o): state for s, p, o, state in self.ref.cur.fetchall()}
+
+    # -------------------------------------------------------- events
+
+    def insert(self, count, rolled_back):
+        batch = self.case["rows"][self.inserted:self.inserted + count]
+        statements = []
+        for index, stream in enumerate(self.case["streams"]):
+            values = [self.values(r) for r in batch if r["s"] == index]
+            if values:
+                columns = [n for n, _ in stream["cols"]] + ["_key", "_partition", "_timestamp", "_headers"]
+                statements.append("INSERT INTO st.%s (%s) VALUES %s" % (stream["name"], ", ".join(columns), ", ".join(values)))
+        if not statements:
+            return
+        if rolled_back:
+            self.ks.run("BEGIN; %s; ROLLBACK" % "; ".join(statements))
+        self.ks.run("; ".join(statements))
+        self.inserted += count
+
+    def step(self, copy, size, mode):
+        call = "SELECT kstream.step('st.r%d', %d)" % (copy, size)
+        if mode == "rollback":
+            self.ks.run("BEGIN; %s; ROLLBACK" % call)
+            self.compare(copy)
+        elif mode == "error":
+            try:
+                self.ks.run("BEGIN; %s; SELECT 1 / 0; COMMIT" % call)
+            except psycopg2.errors.DivisionByZero:
+                pass
+            self.ks.run("ROLLBACK")
+            self.compare(copy)
+        elif mode == "savepoint":
+            self.ks.run("BEGIN; SAVEPOINT a; %s; ROLLBACK TO a; %s; COMMIT" % (call, call))
+        elif mode == "double":
+            self.ks.run("BEGIN; %s; %s; COMMIT" % (call, call))
+        records = self.ks.rows(call)[0][0]
+        if records > size:
+            raise Mismatch("a step of %d consumed %d records" % (size, records))
+        self.compare(copy)
+        return records
+
+    def event(self, event):
+        kind = event[0]
+        if kind == "insert":
+            self.insert(event[1], event[2])
+        elif kind == "step":
+            self.step(event[1], event[2][0] if isinstance(event[2], list) else event[2], event[3])
+        elif kind == "reset":
+            self.ks.run("SELECT kstream.reset('st.r%d')" % event[1])
+        else:
+            sizes, turn = event[2], 0
+            while self.step(event[1], sizes[turn % len(sizes)], event[3] if turn == 0 else "plain") > 0:
+                turn += 1
+                if turn > 3 * len(self.case["rows"]) + 10:
+                    raise Mismatch("steps never end")
+
+    # -------------------------------------------------------- comparison
+
+    def positions(self, copy):
+        return self.ref.rows("SELECT c.relname, p.partition, p.next_offset, p.records, p.dead FROM kstream_catalog.position p"
+                             " JOIN pg_class c ON c.oid = p.source WHERE p.query = %d" % self.ids[copy])
+
+    def fill_archive(self, positions):
+        """Exactly the records consumed so far, the bad ones left out."""
+        statements = []
+        for name in self.streams:
+            statements.append("DELETE FROM arc.%s" % name)
+            good = ["(%d, %d)" % (p, o) for (s, p, o) in self.bad if s == name]
+            where = " OR ".join("_partition = %d AND _offset < %d" % (p, n) for s, p, n, _, _ in positions if s == name)
+            if where:
+                statements.append("INSERT INTO arc.%s SELECT * FROM base.%s WHERE (%s)%s" % (
+                    name, name, where, " AND (_partition, _offset) NOT IN (VALUES %s)" % ", ".join(good) if good else ""))
+        self.ref.run("; ".join(statements))
+
+    def columns(self):
+        outs = self.case["query"]["outs"]
+        if "raw" in self.case["query"]:
+            names = [r[0] for r in self.ref.rows("SELECT attname FROM pg_attribute WHERE attrelid = 'arc.q'::regclass AND attnum > 0")]
+            return ["%s::text" % n for n in names], []
+        columns = ["o%d%s" % (i, "" if o["cmp"] == "eq" else "::text") for i, o in enumerate(outs)]
+        return columns, [i for i, o in enumerate(outs) if o["cmp"] == "approx"]
+
+    def compare(self, copy):
+        self.compared += 1
+        positions = self.positions(copy)
+        self.fill_archive(positions)
+        columns, approx = self.columns()
+        cols = ", ".join("%s AS o%d" % (c, i) for i, c in enumerate(columns))
+        sql = ("WITH a AS MATERIALIZED (SELECT %s FROM st.r%d), b AS MATERIALIZED (SELECT %s FROM arc.q)"
+               " SELECT 'table' AS only_in, x::text, x.* FROM (SELECT * FROM a EXCEPT ALL SELECT * FROM b) x"
+               " UNION ALL SELECT 'batch', x::text, x.* FROM (SELECT * FROM b EXCEPT ALL SELECT * FROM a) x" % (cols, copy, cols))
+        try:
+            differences = self.ref.rows(sql)
+        except psycopg2.Error as error:
+            raise Invalid("the reference fails: %s" % error)
+        if differences and approx:
+            differences = tolerate(differences, [i + 2 for i in approx])
+        if differences:
+            raise Mismatch("copy %d at %s:\n  %s" % (
+                copy, sorted(p[:3] for p in positions), "\n  ".join("only in %s: %s" % d[:2] for d in differences[:10])))
+        self.compare_dead_letters(copy, positions)
+
+    def compare_dead_letters(self, copy, positions):
+        consumed = {(s, p): n for s, p, n, _, _ in positions}
+        wanted = sorted((s, p, o) for (s, p, o) in self.bad if o < consumed.get((s, p), 0))
+        found = self.ref.rows("SELECT c.relname, d.partition, d.\"offset\", d.sqlstate FROM kstream_catalog.dead_letter d"
+                              " JOIN pg_class c ON c.oid = d.source WHERE d.query = %d" % self.ids[copy])
+        if sorted(f[:3] for f in found) != wanted:
+            raise Mismatch("copy %d at %s: dead letters are %s, should be %s" % (
+                copy, sorted(p[:3] for p in positions), sorted(found), [w + (self.bad[w],) for w in wanted]))
+        for s, p, o, state in found:
+            if state != self.bad[(s, p, o)]:
+                raise Mismatch("copy %d: dead letter of %s has SQLSTATE %s, should be %s" % (copy, (s, p, o), state, self.bad[(s, p, o)]))
+        for s, p, n, records, dead in positions:
+            if records != n or dead != len([w for w in wanted if w[:2] == (s, p)]):
+                raise Mismatch("copy %d: %s/%d at %d counts %d records and %d dead ones" % (copy, s, p, n, records, dead))
+
+    def compare_streams(self):
+        """A bounded read shows exactly what was inserted."""
+        for name in self.streams:
+            columns = [r[0] for r in self.ref.rows("SELECT attname FROM pg_attribute WHERE attrelid = 'base.%s'::regclass"
+                                                   " AND attnum > 0 ORDER BY attnum" % name)]
+            cols = ", ".join("%s::text" % c for c in columns)
+            left = self.ref.rows("(SELECT %s FROM st.%s EXCEPT ALL SELECT %s FROM base.%s) UNION ALL"
+                                 " (SELECT %s FROM base.%s EXCEPT ALL SELECT %s FROM st.%s)" % ((cols, name, cols, name) * 2))
+            if left:
+                raise Mismatch("bounded read of %s differs: %s" % (name, left[:5]))
+
+    def run(self):
+        """Raises Mismatch, Invalid or Refused; returns the number of comparisons."""
+        self.clean()
+        try:
+            self.create_streams()
+            self.fill_base()
+            self.create_queries()
+            self.find_bad()
+            for event in self.case["events"]:
+                self.event(event)
+            self.compare_streams()
+        except psycopg2.OperationalError as error:
+            raise Mismatch("connection lost: %s" % error)
+        except psycopg2.Error as error:
+            raise self.explain_error(error)
+        return self.compared
+
+    def explain_error(self, error):
+        """A step failed: the law allows it only if plain Postgres fails as well."""
+        if self.ks.conn.closed or self.ref.conn.closed:
+            return Mismatch("connection lost: %s" % error)
+        for session in (self.ks, self.ref):
+            if session.conn.get_transaction_status() != 0:
+                session.cur.execute("ROLLBACK")
+        try:
+            everything = [(s["name"], p, 1000000, 0, 0) for s in self.case["streams"] for p in range(s["partitions"])]
+            self.fill_archive(everything)
+            self.ref.rows("SELECT x::text FROM arc.q x")
+        except psycopg2.Error:
+            return Invalid("an aggregate fails in plain Postgres as well: %s" % error)
+        except AttributeError:
+            pass
+        return Mismatch("error %s: %s" % (error.pgcode, error))
+
+
+def tolerate(differences, approx):
+    """Leaves out pairs of rows that differ only in the last digits of floats."""
+    left = [d for d in differences if d[0] == "table"]
+    right = [d for d in differences if d[0] == "batch"]
+    rest = []
+    for row in left:
+        for other in right:
+            if all(close(row[i], other[i]) if i in approx else row[i] == other[i] for i in range(2, len(row))):
+                right.remove(other)
+                break
+        else:
+            rest.append(row)
+    return rest + right
+
+
+def close(a, b):
+    if a == b:
+        return True
+    try:
+        return math.isclose(float(a), float(b), rel_tol=1e-9, abs_tol=1e-9)
+    except (TypeError, ValueError):
+        return False

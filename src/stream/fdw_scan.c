@@ -47,7 +47,7 @@
 #define CHUNK_BYTES_MAX		(16 * 1024 * 1024)
 
 /* Waiting for a broker: for one answer, for one poll, and without any progress. */
-#define REQUEST_TIMEOUT_MS	30000
+#define REQUEST_TIMEOUT_MS	10000
 #define POLL_TIMEOUT_MS		500
 #define STALL_TIMEOUT_MS	30000
 

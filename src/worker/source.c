@@ -371,7 +371,13 @@ ks_source_read_local(KsSource *source, MemoryContext cxt, int max_rows)
 		ks_local_log_range(relid, p, &first, &end);
 		part->end = end;
 		if (part->next.next_offset < first)
-			part->next.next_offset = first;
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("records of stream %s partition %d were removed before they were read",
+							source->reader->def->relname, p),
+					 errdetail("Offsets " INT64_FORMAT " to " INT64_FORMAT " are gone.",
+							   part->next.next_offset, first - 1),
+					 errhint("Call kstream.reset() to build the table anew from what the log still holds.")));
 		if (part->next.next_offset < end && source->batch->nrows < max_rows)
 		{
 			int64		next = ks_local_log_read(source->batch, p, part->next.next_offset, end,

@@ -88,6 +88,11 @@ ks_step(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_rows must be greater than zero")));
 	ks_query_check_owner(query);
+	if (strcmp(query->instance, ks_instance_id()) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("continuous query \"%s\" was restored or copied from another database", name),
+				 errhint("Call kstream.resume() to run it here.")));
 	lock_query(query);
 
 	CommandCounterIncrement();

@@ -20,6 +20,7 @@
 #include "access/table.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -489,6 +490,41 @@ count_rows_out(KsTask *task, int64 rows_out)
 	}
 }
 
+/*
+ * lock_relations
+ *		Locks everything the batch will touch, sources first and results last.
+ *		DDL locks in that order too (a stream before its log, a result before its
+ *		state), so that it waits for a batch and does not deadlock with it.
+ *
+ *		A stream that was altered since the task was opened makes the batch fail in
+ *		the way that is tried again at once.
+ */
+static void
+lock_relations(KsTask *task)
+{
+	const Oid	written[] = {task->query->relation, task->query->state, task->query->inputs};
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsReader   *reader = ((KsSource *) lfirst(lc))->reader;
+		Relation	rel = table_open(reader->def->relid, AccessShareLock);
+
+		if (!equalTupleDescs(RelationGetDescr(rel), reader->desc))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("stream \"%s\" was altered", RelationGetRelationName(rel))));
+		table_close(rel, NoLock);
+	}
+	foreach(lc, ks_exec_lookups(task->exec))
+		LockRelationOid(lfirst_oid(lc), AccessShareLock);
+	for (int i = 0; i < lengthof(written); i++)
+	{
+		if (OidIsValid(written[i]))
+			LockRelationOid(written[i], RowExclusiveLock);
+	}
+}
+
 /* See task.h. */
 void
 ks_task_run(KsTask *task, KsTaskProgress *progress)
@@ -498,6 +534,7 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 
 	memset(progress, 0, sizeof(*progress));
 	progress->newest = DT_NOBEGIN;
+	lock_relations(task);
 	PushCopiedSnapshot(GetTransactionSnapshot());
 	UpdateActiveSnapshotCommandId();
 	if (task->bootstrap != NULL)

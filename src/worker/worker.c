@@ -145,6 +145,7 @@ pin_settings(void)
 		{"row_security", "on"},
 		{"synchronous_commit", "off"},
 		{"max_parallel_workers_per_gather", "0"},
+		{"deadlock_timeout", "50ms"},	/* the batch, not the user's statement, should be the victim */
 		{"jit", "off"},
 		{"statement_timeout", "0"},
 		{"lock_timeout", "1s"},

@@ -195,7 +195,10 @@ put_row(ReturnSetInfo *rsinfo, const char *column, const char *value, int sqlsta
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/* Decodes a record: a row for each wanted column and each error. */
+/*
+ * Decodes a record: a row for each wanted column and each error.  Does it twice,
+ * since a decoder that has met a type that needs a guard takes another way.
+ */
 Datum
 ks_test_decode(PG_FUNCTION_ARGS)
 {
@@ -210,6 +213,7 @@ ks_test_decode(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	make_record(fcinfo, 5, &rec);
+	(void) ks_decode(dec, &rec, wanted, values, nulls);
 	error = ks_decode(dec, &rec, wanted, values, nulls);
 	for (int i = 0; i < def->natts; i++)
 	{

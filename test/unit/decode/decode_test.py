@@ -26,6 +26,14 @@ CREATE FUNCTION canceled(int) RETURNS bool LANGUAGE plpgsql AS
 CREATE FUNCTION raised(int) RETURNS bool LANGUAGE plpgsql AS
 	$$ BEGIN RAISE EXCEPTION 'not %', $1; END $$;
 CREATE DOMAIN canceling AS int CHECK (canceled(VALUE));
+CREATE SEQUENCE calls;
+CREATE FUNCTION second_call(int) RETURNS bool LANGUAGE plpgsql AS
+	$$ BEGIN
+		IF nextval('calls') = 2 THEN RAISE EXCEPTION 'canceled' USING ERRCODE = '57014'; END IF;
+		RETURN true;
+	END $$;
+CREATE DOMAIN canceling_later AS int CHECK (second_call(VALUE));
+CREATE TABLE many_guards (a positive, b inet, c raising, d interval);
 CREATE DOMAIN raising AS int CHECK (raised(VALUE));
 CREATE TABLE pair (a int, b text);
 CREATE TABLE strict (id int NOT NULL, v text NOT NULL);
@@ -410,7 +418,20 @@ def test_domains(s):
     s.error('a cancel request goes on', '57014',
             "SELECT * FROM ks_test_decode(%s, 'json', 'none', '{}', '{}', NULL, '{\"c\":1}')",
             s.type_table('canceling'))
-    s.check('the transaction works after it', s.value('SELECT 1'), 1)
+    s.error('a cancel request goes on, subtransaction held', '57014',
+            "SELECT * FROM ks_test_decode(%s, 'json', 'none', '{}', '{}', NULL, '{\"c\":1}')",
+            s.type_table('canceling_later'))
+    s.check('the connection works after it', s.value('SELECT 1'), 1)
+    s.cursor.execute('BEGIN; SAVEPOINT before')
+    s.error('inside a subtransaction', '57014',
+            "SELECT * FROM ks_test_decode(%s, 'json', 'none', '{}', '{}', NULL, '{\"c\":1}')",
+            s.type_table('canceling'))
+    s.cursor.execute('ROLLBACK TO before')
+    s.check('savepoints work after it', s.value('SELECT 1'), 1)
+    s.cursor.execute('COMMIT')
+    values, errors = s.decode('many_guards', '{"a":0,"b":"10.0.0.1","c":1,"d":"1 day"}')
+    s.check('several guarded columns', (values, [e[:2] for e in errors]),
+            ({'a': None, 'b': '10.0.0.1', 'c': None, 'd': '1 day'}, [('a', '23514'), ('c', 'P0001')]))
 
 
 def test_documents(s):
@@ -454,6 +475,11 @@ def test_documents(s):
     for value in (b'{"z":"\xff"}', b'{"z":"\xc3"}', b'{"z":"\xed\xa0\x80"}', b'\xff', b'{"\xc0\x80":1}',
                   b'{"z":"\xf5\x80\x80\x80"}'):
         s.malformed(value, '22021', 'UTF-8')
+    big = '"' + 'x' * 20000000 + '"'
+    s.check('large text', len(s.decode('pair', '{"b":' + big + '}')[0]['b']), 20000000)
+    s.check('large jsonb', len(s.decode('doc', '[' + big + ']', format='jsonb')[0]['body']), 20000004)
+    s.check('large array', len(s.decode(s.type_table('int[]'), '{"c":[1' + ',1' * 2000000 + ']}')[0]['c']),
+            4000003)
     long = s.decode('pair', '{"a":"' + 'y' * 5000 + '\x7f"}')[1][0][2]
     s.check('messages are short', len(long) <= 1100, True)
     hostile = s.decode('pair', '{"a":"a\\nLOG: fake\\r\\u001b[31m"}')[1][0][2]

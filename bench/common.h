@@ -10,6 +10,7 @@
 #ifndef KS_BENCH_COMMON_H
 #define KS_BENCH_COMMON_H
 
+#define _GNU_SOURCE
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>

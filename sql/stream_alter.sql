@@ -80,6 +80,21 @@ SELECT a, b, _offset FROM stream_alter_2.own;
 DROP FOREIGN TABLE stream_alter_2.own;
 RESET ROLE;
 
+-- code of a stream's owner does not run with the rights of whoever alters the stream
+SET ROLE regress_stream_owner;
+CREATE TYPE stream_alter_2.pair AS (a int);
+CREATE FUNCTION stream_alter_2.to_pair(text) RETURNS stream_alter_2.pair LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE WARNING 'cast runs as %', current_user;
+	RETURN ROW(1);
+END $$;
+CREATE CAST (text AS stream_alter_2.pair) WITH FUNCTION stream_alter_2.to_pair(text) AS ASSIGNMENT;
+SELECT kstream.create_stream('stream_alter_2.trap', 'a text', server => 'local');
+INSERT INTO stream_alter_2.trap (a) VALUES ('x');
+RESET ROLE;
+ALTER FOREIGN TABLE stream_alter_2.trap ALTER COLUMN a TYPE stream_alter_2.pair;
+SELECT a FROM stream_alter_2.trap;
+
 -- the tables of the log depend on the stream, and go with it
 DO $$
 DECLARE log regclass = (SELECT log FROM kstream_catalog.local_log WHERE relation = 'stream_alter_2.t'::regclass);

@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 #include "access/attnum.h"
+#include "access/attnum.h"
 #include "datatype/timestamp.h"
 
 typedef struct KsHeader

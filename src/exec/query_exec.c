@@ -299,9 +299,11 @@ may_be_a_records_fault(int sqlstate)
 		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:	/* 55: locks too */
 		case ERRCODE_CONNECTION_EXCEPTION:
 		case ERRCODE_INVALID_TRANSACTION_STATE:
-		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
-		case ERRCODE_FEATURE_NOT_SUPPORTED:
 			return false;
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+			/* Not a dropped or forbidden object, but text that a cast does not take. */
+			return sqlstate == ERRCODE_SYNTAX_ERROR || sqlstate == ERRCODE_INVALID_NAME ||
+				sqlstate == ERRCODE_UNDEFINED_OBJECT;
 		default:
 			return true;
 	}

@@ -265,10 +265,24 @@ convert_string(KsConverter *conv, const char *str, size_t len, KsConversion *cv,
 			if (ks_parse_uuid(str, len, value))
 				return true;
 			break;
+		case KS_TYPE_BOOL:
+			if (ks_parse_bool(str, len, value))
+				return true;
+			break;
 		case KS_TYPE_INT2:
 		case KS_TYPE_INT4:
 		case KS_TYPE_INT8:
 			if (ks_parse_plain_int(conv->type, str, len, value))
+				return true;
+			break;
+		case KS_TYPE_FLOAT4:
+		case KS_TYPE_FLOAT8:
+		case KS_TYPE_NUMERIC:
+			if (ks_json_number_valid(str, len))
+				return ks_convert_number(conv, str, len, cv, value);
+			break;
+		case KS_TYPE_BYTEA:
+			if (ks_parse_hex_bytea(str, len, value))
 				return true;
 			break;
 		case KS_TYPE_DATE:

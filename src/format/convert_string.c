@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "catalog/pg_enum.h"
 #include "format/base64.h"
 #include "format/convert_string.h"
@@ -86,21 +87,44 @@ ks_convert_character(KsConverter *conv, const char *str, size_t len, KsConversio
 
 /* See convert_string.h. */
 bool
+ks_parse_hex_bytea(const char *str, size_t len, Datum *value)
+{
+	bytea	   *result;
+
+	if (len < 2 || str[0] != '\\' || str[1] != 'x')
+		return false;
+	result = palloc(VARHDRSZ + len / 2);
+	SET_VARSIZE(result, VARHDRSZ + (len - 2) / 2);
+	*value = PointerGetDatum(result);
+	return ks_hex_decode(str + 2, len - 2, (unsigned char *) VARDATA(result));
+}
+
+/* See convert_string.h. */
+bool
+ks_parse_bool(const char *str, size_t len, Datum *value)
+{
+	bool		result;
+
+	if (!parse_bool_with_len(str, len, &result))
+		return false;
+	*value = BoolGetDatum(result);
+	return true;
+}
+
+/* See convert_string.h. */
+bool
 ks_convert_json_bytea(const char *str, size_t len, KsConversion *cv, Datum *value)
 {
-	bytea	   *result = palloc(VARHDRSZ + len);
-	unsigned char *out = (unsigned char *) VARDATA(result);
+	bytea	   *result;
 	size_t		outlen;
 
 	if (len >= 2 && str[0] == '\\' && str[1] == 'x')
-	{
-		outlen = (len - 2) / 2;
-		if (!ks_hex_decode(str + 2, len - 2, out))
-			return ks_conversion_fail(cv, ERRCODE_INVALID_TEXT_REPRESENTATION,
-									  "invalid hexadecimal data for type bytea: %s",
-									  ks_quote_excerpt(str, len));
-	}
-	else if (!ks_base64_decode(str, len, out, &outlen))
+		return ks_parse_hex_bytea(str, len, value) ||
+			ks_conversion_fail(cv, ERRCODE_INVALID_TEXT_REPRESENTATION,
+							   "invalid hexadecimal data for type bytea: %s",
+							   ks_quote_excerpt(str, len));
+	result = palloc(VARHDRSZ + len);
+	if (!ks_base64_decode(str, len, (unsigned char *) VARDATA(result), &outlen))
 		return ks_conversion_fail(cv, ERRCODE_INVALID_TEXT_REPRESENTATION,
 								  "value for type bytea is neither \\x and hexadecimal digits nor base64: %s",
 								  ks_quote_excerpt(str, len));

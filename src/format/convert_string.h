@@ -15,6 +15,12 @@ extern bool ks_convert_character(KsConverter *conv, const char *str, size_t len,
 extern bool ks_convert_json_bytea(const char *str, size_t len, KsConversion *cv,
 								  Datum *value);
 
+/* \x and hexadecimal digits to bytea; false if it is anything else. */
+extern bool ks_parse_hex_bytea(const char *str, size_t len, Datum *value);
+
+/* A word for true or false; false if it is anything else. */
+extern bool ks_parse_bool(const char *str, size_t len, Datum *value);
+
 /* The label of an enum. */
 extern bool ks_convert_enum(KsConverter *conv, const char *str, size_t len,
 							KsConversion *cv, Datum *value);

@@ -47,6 +47,6 @@ extern void ks_guard_end(KsGuard *guard);
  * To be called in PG_CATCH around all of the above: rolls the subtransaction
  * back, if there is one, and raises the error again.
  */
-extern void ks_guard_rethrow(KsGuard *guard) pg_attribute_noreturn();
+extern void ks_guard_rethrow(KsGuard *guard);
 
 #endif							/* KS_GUARD_H */

@@ -18,6 +18,10 @@
  * session's TimeZone, because event time must not depend on who reads.  A NULL
  * or infinite value falls back to the record's own timestamp.
  *
+ * Decoding runs code of users: CHECK constraints, domains, input functions.  Like
+ * a trigger it runs with the rights of the reader, unless that is a superuser (as
+ * in a worker): then with those of the stream's owner.
+ *
  * Runs in: any backend, any worker; in a transaction if columns are decoded.
  * Memory: a reader lives in the context it was made in, a batch in its own.
  */
@@ -29,9 +33,11 @@
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "utils/date.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -81,6 +87,7 @@ static List *load_checks(Relation rel, const KsStreamDef *def);
 static KsRow *add_row(KsBatch *batch);
 static void new_chunk(KsBatch *batch);
 static bool choose_columns(KsBatch *batch, const bool *wanted);
+static void decode_missing(KsBatch *batch, bool missing);
 static void decode_rows(KsBatch *batch, const bool *columns, int from, int to);
 static void fill_metadata(KsBatch *batch, const bool *columns, int from, int to);
 static void fill_key_text(KsBatch *batch, AttrNumber attnum, int from, int to);
@@ -262,7 +269,9 @@ new_chunk(KsBatch *batch)
 void
 ks_batch_decode(KsBatch *batch, const bool *wanted)
 {
-	KsReader   *reader = batch->reader;
+	Oid			user;
+	int			sec_context;
+	int			nest_level;
 	bool		missing;
 
 	if (batch->local || batch->nrows == 0)
@@ -271,6 +280,22 @@ ks_batch_decode(KsBatch *batch, const bool *wanted)
 	missing = choose_columns(batch, wanted);
 	if (!missing && batch->ndecoded == batch->nrows)
 		return;
+
+	GetUserIdAndSecContext(&user, &sec_context);
+	if (superuser())
+		SetUserIdAndSecContext(batch->reader->def->owner,
+							   sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	nest_level = NewGUCNestLevel();
+	decode_missing(batch, missing);
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(user, sec_context);
+}
+
+/* Decodes what choose_columns has chosen, and all columns of the rows that are new. */
+static void
+decode_missing(KsBatch *batch, bool missing)
+{
+	KsReader   *reader = batch->reader;
 
 	if (batch->ndecoded == 0)
 	{

@@ -36,6 +36,7 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -105,6 +106,7 @@ static char *collation_name(Oid collation);
 static void set_owner(const char *table, Oid owner);
 static void depend_on(Oid table, Oid relid);
 static void execute(const char *sql);
+static void execute_as(Oid owner, const char *sql, int nargs, Oid *types, Datum *values);
 static char *table_name(Oid relid);
 
 static void follow_partitions(const KsStreamDef *def, const KsLocalLog *log);
@@ -112,7 +114,7 @@ static Oid	owner_of(Oid relid);
 static void follow_columns(Relation rel, const KsStreamDef *def, Oid log);
 static bool find_log_column(TupleDesc log, const char *name, AttrNumber *attnum);
 static int	count_dropped(TupleDesc desc, int from);
-static char *alter_step(const KsStreamDef *def, TupleDesc desc, int fixed, bool renamed);
+static char *alter_step(const KsStreamDef *def, TupleDesc desc, int fixed, bool renamed, bool *converts);
 
 static Snapshot read_snapshot(void);
 static void open_reader(KsIndexReader *reader, Oid relid, Snapshot snapshot, int nkeys);
@@ -380,6 +382,30 @@ execute(const char *sql)
 	ks_spi_execute(sql, false, 0, NULL, NULL, NULL);
 }
 
+/*
+ * Runs a command as the owner of the log, who may have put triggers on it, or
+ * made the casts it uses; SPI is connected.
+ */
+static void
+execute_as(Oid owner, const char *sql, int nargs, Oid *types, Datum *values)
+{
+	Oid			user;
+	int			sec_context;
+	int			nest_level;
+	int			rc;
+
+	GetUserIdAndSecContext(&user, &sec_context);
+	SetUserIdAndSecContext(owner, sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	nest_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	rc = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(user, sec_context);
+}
+
 /* Qualified, quoted name. */
 static char *
 table_name(Oid relid)
@@ -461,17 +487,22 @@ follow_columns(Relation rel, const KsStreamDef *def, Oid log)
 	{
 		/* not open while it is altered */
 		Relation	logrel = table_open(log, AccessShareLock);
+		bool		converts;
 		char	   *step;
 
 		if (first)
 			renamed = count_dropped(RelationGetDescr(rel), 0) <=
 				count_dropped(RelationGetDescr(logrel), fixed);
 		first = false;
-		step = alter_step(def, RelationGetDescr(logrel), fixed, renamed);
+		step = alter_step(def, RelationGetDescr(logrel), fixed, renamed, &converts);
 		table_close(logrel, AccessShareLock);
 		if (step == NULL)
 			break;
-		execute(psprintf("ALTER TABLE %s %s", table_name(log), step));
+		step = psprintf("ALTER TABLE %s %s", table_name(log), step);
+		if (converts)
+			execute_as(def->owner, step, 0, NULL, NULL);
+		else
+			execute(step);
 		CommandCounterIncrement();
 	}
 }
@@ -487,13 +518,17 @@ count_dropped(TupleDesc desc, int from)
 	return n;
 }
 
-/* The next change the log needs, as the end of an ALTER TABLE, or NULL. */
+/*
+ * The next change the log needs, as the end of an ALTER TABLE, or NULL.  Sets
+ * *converts if it runs casts over the rows.
+ */
 static char *
-alter_step(const KsStreamDef *def, TupleDesc desc, int fixed, bool renamed)
+alter_step(const KsStreamDef *def, TupleDesc desc, int fixed, bool renamed, bool *converts)
 {
 	const char *extra = NULL;
 	const KsColumnDef *missing = NULL;
 
+	*converts = false;
 	for (int i = fixed; i < desc->natts && extra == NULL; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
@@ -526,6 +561,7 @@ alter_step(const KsStreamDef *def, TupleDesc desc, int fixed, bool renamed)
 			const char *name = quote_identifier(column->name);
 			char	   *type = column_type(column);
 
+			*converts = true;
 			return psprintf("ALTER COLUMN %s TYPE %s%s USING %s::%s", name,
 							type, column_collation(column), name, type);
 		}
@@ -906,17 +942,18 @@ trim_partition(const KsLocalLog *log, int partition, TimestampTz horizon)
 	Datum		values[2] = {Int32GetDatum(partition), TimestampTzGetDatum(horizon)};
 	char	   *segments = table_name(log->segments);
 
-	ks_spi_execute(psprintf("WITH keep AS ("
-							"  SELECT coalesce("
-							"    (SELECT base FROM %s WHERE p = $1 AND t >= $2 ORDER BY p, base LIMIT 1),"
-							"    (SELECT base FROM %s WHERE p = $1 ORDER BY p DESC, base DESC LIMIT 1)) AS base), "
-							"gone AS ("
-							"  DELETE FROM %s USING keep WHERE %s.p = $1 AND %s.base < keep.base"
-							"  RETURNING b, s, n) "
-							"DELETE FROM %s AS log USING gone"
-							" WHERE log._p = $1 AND log._b = gone.b"
-							" AND log._s >= gone.s AND log._s < gone.s + gone.n",
-							segments, segments, segments, segments, segments, table_name(log->log)),
-				   false, 2, types, values, NULL);
+	execute_as(owner_of(log->log),
+			   psprintf("WITH keep AS ("
+						"  SELECT coalesce("
+						"    (SELECT base FROM %s WHERE p = $1 AND t >= $2 ORDER BY p, base LIMIT 1),"
+						"    (SELECT base FROM %s WHERE p = $1 ORDER BY p DESC, base DESC LIMIT 1)) AS base), "
+						"gone AS ("
+						"  DELETE FROM %s USING keep WHERE %s.p = $1 AND %s.base < keep.base"
+						"  RETURNING b, s, n) "
+						"DELETE FROM %s AS log USING gone"
+						" WHERE log._p = $1 AND log._b = gone.b"
+						" AND log._s >= gone.s AND log._s < gone.s + gone.n",
+						segments, segments, segments, segments, segments, table_name(log->log)),
+			   2, types, values);
 	return (int64) SPI_processed;
 }

@@ -18,46 +18,126 @@
 #include "kafka/consumer.h"
 #include "store/position.h"
 #include "worker/bootstrap.h"
+#include "worker/source.h"
 
+/* Requests to a broker that has just answered another, or that the caller waits for. */
 #define REQUEST_TIMEOUT_MS 5000
 
 typedef struct BootstrapTable
 {
 	int32		query;			/* the KTable's query */
+	KsStreamDef *def;			/* its source */
+	KsConsumer *consumer;		/* until the ends are noted */
 	int			nparts;
 	int64	   *ends;
 } BootstrapTable;
 
 struct KsBootstrap
 {
+	MemoryContext cxt;
 	List	   *tables;			/* BootstrapTable * */
+	int			failed_requests;
 };
 
-/* Notes where the table's topic ends now. */
+/* A table to wait for, with a client to ask about its topic. */
 static BootstrapTable *
-note_ends(const KsQueryRow *query)
+add_table(const KsQueryRow *query)
 {
 	BootstrapTable *table = palloc0(sizeof(BootstrapTable));
 	Relation	rel = table_open(query->source, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
-	KsConsumer *consumer;
 
-	table_close(rel, NoLock);
-	consumer = ks_consumer_open(def->serverid, def->owner, "bootstrap");
 	table->query = query->id;
-	table->nparts = ks_topic_partition_count(consumer, def->topic, REQUEST_TIMEOUT_MS);
-	table->ends = palloc(sizeof(int64) * Max(table->nparts, 1));
-	for (int p = 0; p < table->nparts; p++)
+	table->def = ks_stream_def_load(rel);
+	table_close(rel, NoLock);
+	table->consumer = ks_consumer_open(table->def->serverid, table->def->owner, "bootstrap");
+	return table;
+}
+
+/* Notes where the table's topic ends now. */
+static void
+note_ends(BootstrapTable *table, int first_timeout_ms)
+{
+	int			nparts = ks_topic_partition_count(table->consumer, table->def->topic, first_timeout_ms);
+	int64	   *ends = palloc(sizeof(int64) * Max(nparts, 1));
+
+	for (int p = 0; p < nparts; p++)
 	{
 		int64		first;
 
-		ks_topic_offsets(consumer, def->topic, p, REQUEST_TIMEOUT_MS, &first, &table->ends[p]);
+		ks_topic_offsets(table->consumer, table->def->topic, p, REQUEST_TIMEOUT_MS, &first, &ends[p]);
 		/* An empty partition need not be waited for. */
-		if (table->ends[p] == first)
-			table->ends[p] = 0;
+		if (ends[p] == first)
+			ends[p] = 0;
 	}
-	ks_consumer_close(consumer);
-	return table;
+	table->nparts = nparts;
+	table->ends = ends;
+	ks_consumer_close(table->consumer);
+	table->consumer = NULL;
+}
+
+/* Notes the ends of all tables; returns false where no broker answers. */
+static bool
+try_note_ends(KsBootstrap *bootstrap)
+{
+	volatile bool answered = false;
+
+	PG_TRY();
+	{
+		ListCell   *lc;
+
+		foreach(lc, bootstrap->tables)
+		{
+			BootstrapTable *table = lfirst(lc);
+
+			if (table->consumer != NULL)
+				note_ends(table, ks_first_answer_ms(table->consumer, bootstrap->failed_requests));
+		}
+		answered = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(bootstrap->cxt);
+		edata = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(edata->sqlerrcode) != ERRCODE_CONNECTION_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	return answered;
+}
+
+/* See bootstrap.h. */
+bool
+ks_bootstrap_connect(KsBootstrap *bootstrap, bool patient)
+{
+	MemoryContext old = MemoryContextSwitchTo(bootstrap->cxt);
+	bool		answered = true;
+	ListCell   *lc;
+
+	if (!patient)
+	{
+		answered = try_note_ends(bootstrap);
+		bootstrap->failed_requests = answered ? 0 : bootstrap->failed_requests + 1;
+	}
+	foreach(lc, bootstrap->tables)
+	{
+		BootstrapTable *table = lfirst(lc);
+
+		if (patient && table->consumer != NULL)
+			note_ends(table, REQUEST_TIMEOUT_MS);
+	}
+	MemoryContextSwitchTo(old);
+	return answered;
+}
+
+/* See bootstrap.h. */
+int
+ks_bootstrap_failed_requests(const KsBootstrap *bootstrap)
+{
+	return bootstrap->failed_requests;
 }
 
 /* See bootstrap.h. */
@@ -67,6 +147,7 @@ ks_bootstrap_create(List *lookups, List *positions)
 	KsBootstrap *bootstrap = palloc0(sizeof(KsBootstrap));
 	ListCell   *lc;
 
+	bootstrap->cxt = CurrentMemoryContext;
 	foreach(lc, positions)
 	{
 		if (((KsPosition *) lfirst(lc))->records > 0)
@@ -77,7 +158,7 @@ ks_bootstrap_create(List *lookups, List *positions)
 		KsQueryRow *query = ks_query_load_by_relation(lfirst_oid(lc));
 
 		if (query != NULL && OidIsValid(query->source))
-			bootstrap->tables = lappend(bootstrap->tables, note_ends(query));
+			bootstrap->tables = lappend(bootstrap->tables, add_table(query));
 	}
 	return bootstrap->tables == NIL ? NULL : bootstrap;
 }

@@ -480,8 +480,10 @@ ks_runner_publish(KsRunner *r, bool force)
 static void
 rest(KsRunner *r)
 {
-	r->ready = false;
-	r->retry_at = 0;
+	int			look_again_ms = ks_task_look_again_ms(r->task);
+
+	r->ready = look_again_ms > 0;
+	r->retry_at = r->ready ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), look_again_ms) : 0;
 	if ((r->failures > 0 || r->has_error) && !ks_task_caught_up(r->task))
 		return;
 	if (r->failures > 0 || r->conflicts > 0 || r->has_error)

@@ -26,9 +26,8 @@
 #include "stream/local_log.h"
 #include "worker/source.h"
 
-/* Requests to the broker while a task is opened or looks for new partitions. */
+/* Requests to a broker that has just answered another. */
 #define REQUEST_TIMEOUT_MS 5000
-#define PARTITIONS_TIMEOUT_MS 500
 #define PARTITIONS_INTERVAL_MS 10000
 
 /* Most bytes a batch takes from the client. */
@@ -161,7 +160,7 @@ count_partitions(KsSource *source, int timeout_ms)
 	return n;
 }
 
-/* Grows the array to n partitions, the new ones starting at start. */
+/* Grows the array to n partitions; those without a stored position begin at start. */
 static void
 add_partitions(KsSource *source, int n, List *stored, const char *start)
 {
@@ -188,9 +187,10 @@ add_partitions(KsSource *source, int n, List *stored, const char *start)
 		}
 		else
 			start_partition(source, part, p, start);
-		if (!def->local)
-			ks_consumer_assign(source->consumer, def->topic, p, part->stored.next_offset);
 	}
+	/* Only now, when nothing can fail any more: what is assigned is read. */
+	for (int p = source->nparts; p < n && !def->local; p++)
+		ks_consumer_assign(source->consumer, def->topic, p, source->parts[p].stored.next_offset);
 	source->nparts = n;
 	MemoryContextSwitchTo(old);
 }
@@ -204,25 +204,83 @@ ks_source_open(const KsQueryRow *query, Oid stream, List *stored)
 	KsSource   *source = palloc0(sizeof(KsSource));
 	Relation	rel = table_open(stream, AccessShareLock);
 	KsStreamDef *def;
-	bool		known = false;
 	ListCell   *lc;
 
 	source->cxt = cxt;
 	source->reader = ks_reader_create(rel);
 	table_close(rel, NoLock);
 	def = source->reader->def;
-	if (!def->local)
-		source->consumer = ks_consumer_open(def->serverid, def->owner, psprintf("query %d", query->id));
+	source->positions = stored;
+	source->start = query->start;
 	foreach(lc, stored)
 	{
+		/* partitions that came later are read from their beginning */
 		if (((KsPosition *) lfirst(lc))->source == stream)
-			known = true;
+			source->start = "earliest";
 	}
-	add_partitions(source, count_partitions(source, REQUEST_TIMEOUT_MS), stored,
-				   known ? "earliest" : query->start);
-	source->partitions_checked = GetCurrentTimestamp();
+	if (def->local)
+		(void) ks_source_connect(source, true);
+	else
+		source->consumer = ks_consumer_open(def->serverid, def->owner, psprintf("query %d", query->id));
 	MemoryContextSwitchTo(old);
 	return source;
+}
+
+/*
+ * ask_broker
+ *		Brings the partitions up to date.  Where no broker answers this returns
+ *		false instead of raising the error; all others are raised.
+ */
+static bool
+ask_broker(KsSource *source)
+{
+	MemoryContext old = CurrentMemoryContext;
+	int			timeout_ms = ks_first_answer_ms(source->consumer, source->failed_requests);
+	volatile bool answered = false;
+
+	PG_TRY();
+	{
+		int			n = count_partitions(source, timeout_ms);
+
+		if (n > source->nparts)
+			add_partitions(source, n, source->positions, source->start);
+		answered = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(old);
+		edata = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(edata->sqlerrcode) != ERRCODE_CONNECTION_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		strlcpy(source->trouble, edata->message, sizeof(source->trouble));
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	source->failed_requests = answered ? 0 : source->failed_requests + 1;
+	return answered;
+}
+
+/* See source.h. */
+bool
+ks_source_connect(KsSource *source, bool patient)
+{
+	if (source->connected)
+		return true;
+	if (patient)
+		add_partitions(source, count_partitions(source, REQUEST_TIMEOUT_MS),
+					   source->positions, source->start);
+	else if (!ask_broker(source))
+		return false;
+	source->connected = true;
+	source->partitions_checked = GetCurrentTimestamp();
+	/* what is not there yet is new, and read from its beginning */
+	source->positions = NIL;
+	source->start = "earliest";
+	return true;
 }
 
 /* See source.h. */
@@ -240,15 +298,12 @@ look_for_partitions(KsSource *source)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	const char *why;
-	int			n;
 
 	if (!TimestampDifferenceExceeds(source->partitions_checked, now, PARTITIONS_INTERVAL_MS) ||
 		ks_consumer_broker_down(source->consumer, &why))
 		return;
 	source->partitions_checked = now;
-	n = count_partitions(source, PARTITIONS_TIMEOUT_MS);
-	if (n > source->nparts)
-		add_partitions(source, n, NIL, "earliest");
+	(void) ask_broker(source);
 }
 
 /* What an error event of a partition means. */
@@ -262,7 +317,7 @@ take_error(KsSource *source, const KsEvent *event)
 	{
 		case KS_FETCH_OK:
 		case KS_FETCH_RETRY:
-			source->trouble = MemoryContextStrdup(source->cxt, event->message);
+			strlcpy(source->trouble, event->message, sizeof(source->trouble));
 			break;
 		case KS_FETCH_OUT_OF_RANGE:
 			set_pending(source, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -298,7 +353,7 @@ take_event(KsSource *source, const KsEvent *event)
 	if (event->record.partition < 0 || event->record.partition >= source->nparts)
 	{
 		if (event->kind == KS_EVENT_ERROR)
-			source->trouble = MemoryContextStrdup(source->cxt, event->message);
+			strlcpy(source->trouble, event->message, sizeof(source->trouble));
 		return;
 	}
 	part = &source->parts[event->record.partition];
@@ -335,9 +390,10 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	const char *why;
 
+	source->trouble[0] = '\0';
 	look_for_partitions(source);
-	source->trouble = ks_consumer_broker_down(source->consumer, &why) ?
-		MemoryContextStrdup(source->cxt, why) : NULL;
+	if (ks_consumer_broker_down(source->consumer, &why))
+		strlcpy(source->trouble, why, sizeof(source->trouble));
 	source->batch = ks_batch_create(source->reader, cxt);
 	source->events = ks_consumer_poll(source->consumer, max_rows, MAX_BATCH_BYTES, 0);
 	for (int i = 0; i < source->events->nevents; i++)
@@ -465,6 +521,8 @@ ks_source_committed(KsSource *source)
 bool
 ks_source_caught_up(const KsSource *source)
 {
+	if (!source->connected)
+		return false;
 	for (int p = 0; p < source->nparts; p++)
 	{
 		if (!source->parts[p].at_end)

@@ -27,19 +27,31 @@ typedef struct KsSource
 	KsSourcePartition *parts;	/* by partition number */
 	KsBatch    *batch;			/* of the running batch */
 	KsEventBatch *events;		/* bytes of the running batch */
+	List	   *positions;		/* KsPosition *, as stored when the source was opened */
+	const char *start;			/* where partitions without one begin */
+	bool		connected;		/* partitions are known and their positions checked */
+	int			failed_requests;	/* in a row, because no broker answered */
 	TimestampTz partitions_checked;
 	char	   *pending_error;	/* raised when what came before it is processed */
 	int			pending_sqlstate;
 	char	   *pending_hint;
-	char	   *trouble;		/* passing trouble, for display, or NULL */
+	char		trouble[256];	/* passing trouble, for display, or empty */
 } KsSource;
 
 /*
  * Opens a stream for reading at the query's positions; in a transaction, in the
- * current context.  stored: list of KsPosition of the query.
+ * current context; waits for no broker.  stored: list of KsPosition of the
+ * query, which lives as long as the source.
  */
 extern KsSource *ks_source_open(const KsQueryRow *query, Oid stream, List *stored);
 extern void ks_source_close(KsSource *source);
+
+/*
+ * Asks the broker for the partitions, checks the positions and begins to fetch;
+ * outside of transactions, where the caller is a worker.  False, with trouble
+ * set, if no broker answers; with patient that is waited for, and then an error.
+ */
+extern bool ks_source_connect(KsSource *source, bool patient);
 
 /* Takes up to max_rows records that have arrived; Kafka only; outside transactions. */
 extern void ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows);
@@ -52,6 +64,21 @@ extern void ks_source_empty_batch(KsSource *source, MemoryContext cxt);
 extern void ks_source_advance(KsSource *source);
 extern void ks_source_store(KsSource *source, int32 query);
 extern void ks_source_committed(KsSource *source);
+
+/*
+ * How long to wait for the first answer of a broker that has not answered some
+ * requests in a row: never so long that other queries of the worker suffer, but
+ * now and then long enough for a slow one.
+ */
+static inline int
+ks_first_answer_ms(KsConsumer *consumer, int failed_requests)
+{
+	if (failed_requests == 0)
+		return 500;
+	if (failed_requests % 10 == 0)
+		return 2000;
+	return ks_consumer_broker_down(consumer, NULL) ? 50 : 200;
+}
 
 /* Raises a pending error of a partition, if there is one. */
 extern void ks_source_check(KsSource *source);

@@ -40,6 +40,9 @@
 /* While a query waits for the tables it looks up, it looks this often. */
 #define BOOTSTRAP_POLL_MS 50L
 
+/* Seconds to the next question at most, while no broker answers. */
+#define LOOK_AGAIN_MAX 3
+
 struct KsTask
 {
 	MemoryContext cxt;
@@ -48,6 +51,7 @@ struct KsTask
 	KsQueryExec *exec;
 	List	   *sources;		/* KsSource * */
 	int			max_rows;		/* of the running batch */
+	bool		in_worker;		/* waits for nothing; otherwise for brokers, inside the transaction */
 	bool		has_local;
 	bool		fetched;		/* batch_cxt holds a batch */
 	KsBootstrap *bootstrap;		/* tables to wait for before the first batch, or NULL */
@@ -273,6 +277,23 @@ raise_stop(KsTask *task)
 			 errhint("The query stopped there because of on_error = 'stop'; correct the cause and call kstream.resume().")));
 }
 
+/*
+ * connect_sources
+ *		Gets in touch with the brokers that have not answered so far.  False if
+ *		there is nothing to be done before one does.
+ */
+static bool
+connect_sources(KsTask *task)
+{
+	bool		any = false;
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+		any |= ks_source_connect(lfirst(lc), !task->in_worker);
+	return any && (task->bootstrap == NULL ||
+				   ks_bootstrap_connect(task->bootstrap, !task->in_worker));
+}
+
 /* See task.h. */
 bool
 ks_task_fetch(KsTask *task, int max_rows)
@@ -284,6 +305,8 @@ ks_task_fetch(KsTask *task, int max_rows)
 	if (task->fetched)
 		return true;
 	task->max_rows = max_rows;
+	if (!connect_sources(task))
+		return false;
 	/* Nothing is taken before the tables looked up are there (their state is read in ks_task_run). */
 	if (task->bootstrap != NULL)
 		return true;
@@ -300,9 +323,8 @@ ks_task_fetch(KsTask *task, int max_rows)
 	{
 		KsSource   *source = lfirst(lc);
 
-		if (source->consumer != NULL)
-			continue;
-		ks_source_empty_batch(source, task->batch_cxt);
+		if (source->batch == NULL)
+			ks_source_empty_batch(source, task->batch_cxt);
 	}
 	if (task->has_local || position_moves(task))
 	{
@@ -666,14 +688,31 @@ ks_task_trouble(const KsTask *task)
 {
 	ListCell   *lc;
 
-	if (task->bootstrap != NULL)
-		return "waiting for the tables it looks up to be loaded";
 	foreach(lc, task->sources)
 	{
 		KsSource   *source = lfirst(lc);
 
-		if (source->trouble != NULL)
+		if (source->trouble[0] != '\0')
 			return source->trouble;
 	}
+	if (task->bootstrap != NULL)
+		return "waiting for the tables it looks up to be loaded";
 	return NULL;
+}
+
+/* See task.h. */
+int
+ks_task_look_again_ms(const KsTask *task)
+{
+	int			failed = task->bootstrap == NULL ? 0 : ks_bootstrap_failed_requests(task->bootstrap);
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		if (!source->connected)
+			failed = Max(failed, source->failed_requests);
+	}
+	return Min(failed, LOOK_AGAIN_MAX) * 1000;
 }

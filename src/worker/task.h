@@ -26,7 +26,7 @@ typedef struct KsTaskProgress
 
 /*
  * Opens the task in the current memory context's child; inside a transaction.
- * Raises errors (a source dropped, a topic missing ...).  The caller holds the
+ * Waits for no broker.  Raises errors (a source dropped ...).  The caller holds the
  * query's lock.
  */
 extern KsTask *ks_task_open(int32 query_id, bool in_worker);
@@ -36,6 +36,8 @@ extern const KsQueryRow *ks_task_query(const KsTask *task);
 /*
  * Fetches without waiting what has arrived, outside of any transaction.
  * Returns true if a batch is ready (records, or positions that move over gaps).
+ * The first call asks the brokers for the partitions and checks the positions;
+ * in a worker, one that does not answer is asked again by a later call.
  * Raises errors for partitions that cannot go on (topic replaced, out of range ...).
  */
 extern bool ks_task_fetch(KsTask *task, int max_rows);
@@ -60,6 +62,9 @@ extern bool ks_task_caught_up(const KsTask *task);
 typedef void (*KsPartitionVisitor) (Oid source, const char *topic, int32 partition, int64 next_offset,
 									int64 end_offset, TimestampTz stream_time, void *arg);
 extern void ks_task_visit_partitions(const KsTask *task, KsPartitionVisitor fn, void *arg);
+
+/* After how many ms to fetch again though no event tells to, because no broker has answered yet; 0: never. */
+extern int	ks_task_look_again_ms(const KsTask *task);
 
 /* "waiting" reason to show (broker down …), or NULL when all is well. */
 extern const char *ks_task_trouble(const KsTask *task);

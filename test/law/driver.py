@@ -140,6 +140,8 @@ class Run:
                         raise Invalid(str(error))
                     raise Mismatch("a view over a stream cannot be created: %s" % error)
         self.ref.run("SET search_path = arc, lt; " + self.case["planner"])
+        if self.script is not None:
+            self.script.append("SET search_path = st, lt")
 
     def values(self, row, offset=None, stream_time=None):
         """A record as a VALUES list."""
@@ -171,7 +173,7 @@ class Run:
         if case.get("refuse"):
             self.must_be_refused(case["refuse"].replace("{q}", text).replace("{s}", self.streams[0]))
         try:
-            self.ref.run("CREATE VIEW arc.q AS " + gen.render(case["query"], True))
+            self.reference("CREATE VIEW arc.q AS " + gen.render(case["query"], True))
             self.ref.run("SELECT * FROM arc.q LIMIT 0")
         except psycopg2.Error as error:
             raise Invalid(str(error))
@@ -195,9 +197,22 @@ class Run:
         raise Mismatch("accepted, but must be refused: %s" % text)
 
     def find_bad(self):
-        rows = gen.render_rows(self.case["query"])
-        self.ref.cur.execute("SELECT stream, part, off, state FROM lk.bad_records(%s, %s)", (self.streams, gen.mark_order(rows, True)))
-        self.bad = {(s, p, o): state for s, p, o, state in self.ref.cur.fetchall()}
+        rows = gen.mark_order(gen.render_rows(self.case["query"]), True)
+        self.reference("CREATE TABLE base.bad AS SELECT * FROM lk.bad_records('{%s}', $q$%s$q$)" % (",".join(self.streams), rows))
+        self.bad = {tuple(r[:3]): r[3] for r in self.ref.rows("SELECT stream, part, off, state FROM base.bad")}
+
+    def reference(self, sql):
+        """Runs a statement of the reference; the script has one session, which changes sides for it."""
+        if self.script is not None:
+            self.script.append("SET search_path = arc, lt; %s; SET search_path = st, lt" % sql)
+        self.ref.run(sql)
+
+    def assertion(self, query, message):
+        """In the script: the query must return no row."""
+        if self.script is not None:
+            self.script.append("SET search_path = arc, lt")
+            self.script.append("DO $law$ BEGIN IF EXISTS (%s) THEN RAISE EXCEPTION '%s'; END IF; END $law$" % (query, message))
+            self.script.append("SET search_path = st, lt")
 
     # -------------------------------------------------------- events
 
@@ -259,17 +274,18 @@ class Run:
         return self.ref.rows("SELECT c.relname, p.partition, p.next_offset, p.records, p.dead FROM kstream_catalog.position p"
                              " JOIN pg_class c ON c.oid = p.source WHERE p.query = %d" % self.ids[copy])
 
-    def fill_archive(self, positions):
-        """Exactly the records consumed so far, the bad ones left out."""
+    def fill_archive(self, copy):
+        """Exactly the records consumed so far, the bad ones left out; all records with no copy."""
         statements = []
         for name in self.streams:
             statements.append("DELETE FROM arc.%s" % name)
-            good = ["(%d, %d)" % (p, o) for (s, p, o) in self.bad if s == name]
-            where = " OR ".join("_partition = %d AND _offset < %d" % (p, n) for s, p, n, _, _ in positions if s == name)
-            if where:
-                statements.append("INSERT INTO arc.%s SELECT * FROM base.%s WHERE (%s)%s" % (
-                    name, name, where, " AND (_partition, _offset) NOT IN (VALUES %s)" % ", ".join(good) if good else ""))
-        self.ref.run("; ".join(statements))
+            consumed = "" if copy is None else (
+                " AND EXISTS (SELECT FROM kstream_catalog.position p JOIN kstream_catalog.query q ON q.id = p.query"
+                " WHERE q.relation = 'st.r%d'::regclass AND p.source = 'st.%s'::regclass"
+                " AND p.partition = b._partition AND b._offset < p.next_offset)" % (copy, name))
+            statements.append("INSERT INTO arc.%s SELECT * FROM base.%s b WHERE NOT EXISTS (SELECT FROM base.bad x WHERE x.stream = '%s'"
+                              " AND x.part = b._partition AND x.off = b._offset)%s" % (name, name, name, consumed))
+        self.reference("; ".join(statements))
 
     def columns(self):
         outs = self.case["query"]["outs"]
@@ -282,8 +298,14 @@ class Run:
     def compare(self, copy):
         self.compared += 1
         positions = self.positions(copy)
-        self.fill_archive(positions)
+        self.fill_archive(copy)
         columns, approx = self.columns()
+        if self.script is not None:
+            rounded = ["round(o%d::numeric, 6)" % i if i in approx else c for i, c in enumerate(columns)]
+            table = "SELECT %s FROM st.r%d" % (", ".join(rounded), copy)
+            batch = "SELECT %s FROM arc.q" % ", ".join(rounded)
+            self.assertion("(%s EXCEPT ALL %s) UNION ALL (%s EXCEPT ALL %s)" % (table, batch, batch, table),
+                           "the table is not what the query gives in batch")
         cols = ", ".join("%s AS o%d" % (c, i) for i, c in enumerate(columns))
         sql = ("WITH a AS MATERIALIZED (SELECT %s FROM st.r%d), b AS MATERIALIZED (SELECT %s FROM arc.q)"
                " SELECT 'table' AS only_in, x::text, x.* FROM (SELECT * FROM a EXCEPT ALL SELECT * FROM b) x"
@@ -300,6 +322,14 @@ class Run:
         self.compare_dead_letters(copy, positions)
 
     def compare_dead_letters(self, copy, positions):
+        self.assertion("SELECT x.stream, x.part, x.off, x.state FROM base.bad x JOIN kstream_catalog.position p ON p.query = (SELECT id FROM kstream_catalog.query WHERE relation = 'st.r%d'::regclass)"
+                       " AND p.source = ('st.' || x.stream)::regclass AND p.partition = x.part AND x.off < p.next_offset EXCEPT ALL"
+                       " SELECT c.relname::text, d.partition, d.\"offset\", d.sqlstate FROM kstream_catalog.dead_letter d"
+                       " JOIN pg_class c ON c.oid = d.source WHERE d.query = (SELECT id FROM kstream_catalog.query WHERE relation = 'st.r%d'::regclass)" % (copy, copy),
+                       "a dead letter is missing")
+        self.assertion("SELECT 1 FROM kstream_catalog.dead_letter d JOIN pg_class c ON c.oid = d.source"
+                       " LEFT JOIN base.bad x ON x.stream = c.relname AND x.part = d.partition AND x.off = d.\"offset\""
+                       " WHERE d.query = (SELECT id FROM kstream_catalog.query WHERE relation = 'st.r%d'::regclass) AND x.off IS NULL" % copy, "a good record is a dead letter")
         consumed = {(s, p): n for s, p, n, _, _ in positions}
         wanted = sorted((s, p, o) for (s, p, o) in self.bad if o < consumed.get((s, p), 0))
         found = self.ref.rows("SELECT c.relname, d.partition, d.\"offset\", d.sqlstate FROM kstream_catalog.dead_letter d"
@@ -350,8 +380,7 @@ class Run:
             if session.conn.get_transaction_status() != 0:
                 session.cur.execute("ROLLBACK")
         try:
-            everything = [(s["name"], p, 1000000, 0, 0) for s in self.case["streams"] for p in range(s["partitions"])]
-            self.fill_archive(everything)
+            self.fill_archive(None)
             self.ref.rows("SELECT x::text FROM arc.q x")
         except psycopg2.Error:
             return Invalid("an aggregate fails in plain Postgres as well: %s" % error)

@@ -436,6 +436,8 @@ class Generator:
         text, kinds = self.select_from(rel, rng.randint(2, 5))
         alias = self.name("x")
         how = rng.choice(["sub", "sub", "view", "cte"])
+        if self.ctes and how == "view":
+            how = "sub"         # a view does not see WITH
         if how == "view":
             name = self.name("v")
             self.views.append([name, text])
@@ -519,7 +521,7 @@ class Generator:
             outs.append({"sql": col.text, "cmp": "text", "rows": []})
         where = rel.where + [self.condition(rel.cols) for _ in range(rng.choice([0, 0, 1, 2]))]
         query = {"with": self.ctes, "from": rel.text, "joins": joins, "where": where, "keys": [], "outs": outs, "having": [], "agg": False}
-        if rel.streams > 1 and not joins and rng.random() < 0.3 and getattr(rel, "union_text", None):
+        if rel.streams > 1 and not joins and not self.ctes and rng.random() < 0.3 and getattr(rel, "union_text", None):
             query = {"with": [], "raw": rel.union_text, "agg": False, "outs": [], "where": [], "joins": [], "keys": [], "having": []}
         return query
 

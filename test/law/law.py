@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The law test: continuous queries against the same SELECT run in batch.
 
-  law.py [--cases N] [--seed N] [--jobs N] [--minutes M] [--splits N] [--keep-going]
+  law.py [--cases N] [--seed N] [--jobs N] [--minutes M] [--splits N] [--stop]
 
 Every seed is a case: random streams, records, lookup tables and a query, of
 which several copies process the same records in different steps.  After every
@@ -93,6 +93,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--no-shrink", action="store_true")
+    parser.add_argument("--stop", action="store_true", help="end with the first failure")
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
 
@@ -124,6 +125,10 @@ def main():
         slow = max(slow, seconds)
         if kind == "mismatch":
             print("  FAILED  seed %d: %s" % (seed, text), flush=True)
+            if args.stop:
+                for process in jobs:
+                    process.terminate()
+                break
         elif kind != "ok":
             reasons[kind + ": " + text.splitlines()[0][:110]] += 1
             if args.verbose:

@@ -55,7 +55,7 @@ foreach my $verb (qw(kill stop))
 	my ($lines, $known);
 
 	$broker->run($verb);
-	$known = query_until($node, $db, "SELECT count(*) FROM kstream.queries WHERE state IN ('waiting', 'failed') AND coalesce(detail, last_error) IS NOT NULL",
+	$known = query_until($node, $db, "SELECT count(*) FROM kstream.queries WHERE state = 'waiting' AND detail IS NOT NULL",
 		'2', 15);
 	is($known, '2', "broker after $verb: the view says what the queries wait for");
 	note $node->safe_psql($db, 'SELECT name, state, detail, last_error FROM kstream.queries');
@@ -143,7 +143,7 @@ foreach my $verb (qw(kill stop))
 	cmp_ok(time() - $from, '<', 10, 'the server starts while there is no broker');
 	sleep 2;
 	is($node->safe_psql($db, 'SELECT 1'), '1', 'and takes connections');
-	is(query_until($node, $db, "SELECT count(*) FROM kstream.queries WHERE coalesce(detail, last_error) IS NOT NULL", '2', 20), '2',
+	is(query_until($node, $db, "SELECT count(*) FROM kstream.queries WHERE state = 'waiting' AND detail IS NOT NULL", '2', 20), '2',
 		'the view says what the queries wait for');
 	$counted = $node->safe_psql($db, 'SELECT sum(c) FROM counts');
 	$broker->run('start');
@@ -158,7 +158,9 @@ $node->safe_psql(
 	SELECT kstream.create_stream('later', 'id bigint, k text, v int', topic => '$topic', server => 'later');
 	SELECT kstream.create_table_as('from_later', 'SELECT count(*) AS c FROM later')});
 is($node->safe_psql($db, 'SELECT c FROM from_later'), '0', 'a query can be created while its broker is away');
-like(query_until($node, $db, "SELECT coalesce(detail, last_error) FROM kstream.queries WHERE name = 'from_later'", qr/\w/, 20), qr/\w/, 'the view says what it waits for');
+like(query_until($node, $db, "SELECT state, detail FROM kstream.queries WHERE name = 'from_later'", qr/\|.+/, 20),
+	qr/^waiting\|.+/, 'it waits, and the view says for what');
+like(sql_error($node, $db, "SELECT kstream.wait('from_later', '2 s')"), qr/^KS001/, 'wait waits with it');
 {
 	my $mark = progress();
 	ok(wait_for(10, sub { progress() > $mark }), 'other queries are not held up');

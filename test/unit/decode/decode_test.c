@@ -10,6 +10,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "base/compat.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "format/decode.h"
@@ -30,6 +31,7 @@ PG_FUNCTION_INFO_V1(ks_test_decode);
 PG_FUNCTION_INFO_V1(ks_test_key_text);
 PG_FUNCTION_INFO_V1(ks_test_headers);
 PG_FUNCTION_INFO_V1(ks_test_speed);
+PG_FUNCTION_INFO_V1(ks_test_memory);
 PG_FUNCTION_INFO_V1(ks_test_encode);
 PG_FUNCTION_INFO_V1(ks_test_encode_record);
 
@@ -314,6 +316,37 @@ ks_test_speed(PG_FUNCTION_ARGS)
 	INSTR_TIME_SUBTRACT(end, start);
 	MemoryContextSwitchTo(old);
 	PG_RETURN_FLOAT8(INSTR_TIME_GET_DOUBLE(end) * 1e9 / rounds);
+}
+
+/* By how many bytes the decoder's memory grows over the given number of records. */
+Datum
+ks_test_memory(PG_FUNCTION_ARGS)
+{
+	KsStreamDef *def = make_def(fcinfo);
+	bool	   *wanted = make_wanted(fcinfo, 7, def);
+	int			rounds = PG_GETARG_INT32(8);
+	Datum	   *values = palloc0(sizeof(Datum) * def->natts);
+	bool	   *nulls = palloc0(sizeof(bool) * def->natts);
+	MemoryContext owner = AllocSetContextCreate(CurrentMemoryContext, "decoder",
+												ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(owner);
+	KsDecoder  *dec = ks_decoder_create(def);
+	Size		before = 0;
+	KsRecord	rec;
+
+	make_record(fcinfo, 5, &rec);
+	MemoryContextSwitchTo(context);
+	for (int i = 0; i < rounds; i++)
+	{
+		if (i == 10)
+			before = MemoryContextMemAllocated(owner, true);
+		(void) ks_decode(dec, &rec, wanted, values, nulls);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	PG_RETURN_INT64((int64) (MemoryContextMemAllocated(owner, true) - before));
 }
 
 /* The values of a record argument. */

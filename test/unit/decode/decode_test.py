@@ -33,8 +33,8 @@ CREATE FUNCTION second_call(int) RETURNS bool LANGUAGE plpgsql AS
 		RETURN true;
 	END $$;
 CREATE DOMAIN canceling_later AS int CHECK (second_call(VALUE));
-CREATE TABLE many_guards (a positive, b inet, c raising, d interval);
 CREATE DOMAIN raising AS int CHECK (raised(VALUE));
+CREATE TABLE many_guards (a positive, b inet, c raising, d interval);
 CREATE TABLE pair (a int, b text);
 CREATE TABLE strict (id int NOT NULL, v text NOT NULL);
 CREATE TABLE keyed (id bigint, v text);
@@ -212,6 +212,11 @@ def test_numerics(s):
     s.json_sql('numeric(18,0)', '999999999999999999', "'999999999999999999'")
     s.json('numeric', '"1.10"', '1.10')
     s.json('numeric', '"NaN"', 'NaN')
+    s.json('numeric', '" 1e3 "', '1000')
+    s.json('numeric(4,1)', '"12.35"', '12.4')
+    s.bad('numeric(4,1)', '"1234.5"', '22003')
+    s.json('float8', '"1e308"', '1e+308')
+    s.bad('float8', '"1e309"', '22003')
     s.bad('numeric(10,2)', '100000000', '22003')
     s.bad('numeric(10,2)', '99999999.995', '22003')
     s.bad('numeric(4,0)', '9999.5', '22003')
@@ -262,6 +267,9 @@ def test_bool_bytea_uuid_enum(s):
     s.json('bool', 'false', 'f')
     s.json('bool', '"t"', 't')
     s.json('bool', '"off"', 'f')
+    s.json('bool', '" YES "', 't')
+    s.bad('bool', '""', '22P02')
+    s.bad('bool', '"o"', '22P02')
     s.json('bool', '1', 't')
     s.bad('bool', '2', '22P02')
     s.bad('bool', '"maybe"', '22P02')
@@ -390,7 +398,7 @@ def test_nested(s):
     s.json('point', '"(1,2)"', '(1,2)')
     s.json('inet', '"10.0.0.1"', '10.0.0.1')
     s.json('regclass', '"pg_class"', 'pg_class')
-    s.json('xml', '"<a/>"', '<a/>')
+    s.json_sql('xml', '"<a/>"', "'<a/>'")
     s.bad('inet', '"10.0.0.256"', '22P02')
     s.bad('regclass', '"no_such_table"', '42P01')
     s.bad('int4range', '"[3,1)"', '22000')
@@ -805,6 +813,18 @@ def test_round_trip(s):
                     (expected, []))
 
 
+def test_memory(s):
+    """Records, good and bad, leave nothing behind in the decoder."""
+    s.cursor.execute('CREATE TABLE everything (a positive, b inet, c address, d int[], e jsonb, f mood,'
+                     ' g interval, h fraction, i text)')
+    for value in ('{"a":1,"b":"10.0.0.1","c":{"zip":1,"tags":["x"]},"d":[1,2],"e":{"\\u0061":1},"f":"sad",'
+                  '"g":"1 day","h":1,"i":"\\n"}',
+                  '{"a":0,"b":"x","c":{"zip":"x"},"d":[1,"x"],"e":"\\u0000","f":"x","g":"x","h":0}', '{', 'null'):
+        s.check('memory, %.20s' % value, s.value(
+            "SELECT ks_test_memory('everything', 'json', 'none', '{}', '{}', NULL, %s, NULL, 3000)",
+            value.encode()) < 8192, True)
+
+
 def test_latin1(s):
     s.check('é', s.decode('pair', '{"a":1,"b":"é\\u00e9"}'), ({'a': '1', 'b': 'éé'}, []))
     s.json('jsonb', '{"é":"\\u00e9"}', '{"é": "é"}')
@@ -833,7 +853,7 @@ def main():
     for test in (test_integers, test_floats, test_numerics, test_strings, test_bool_bytea_uuid_enum,
                  test_times, test_json_columns, test_nested, test_domains, test_documents, test_paths,
                  test_keys, test_key_text, test_csv, test_single, test_definitions, test_headers,
-                 test_encode, test_encode_records, test_round_trip):
+                 test_encode, test_encode_records, test_round_trip, test_memory):
         test(suite)
     latin1 = Suite(sys.argv[1], 'latin1')
     latin1.cursor.execute(SCHEMA)

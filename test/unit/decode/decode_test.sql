@@ -9,6 +9,9 @@ CREATE FUNCTION ks_test_headers(names text[], vals bytea[]) RETURNS jsonb
 CREATE FUNCTION ks_test_speed(rel regclass, format text, key_format text, keys text[], paths text[],
 	key bytea, value bytea, wanted text[], rounds int) RETURNS float8
 	LANGUAGE c AS 'ks_decode_test';
+CREATE FUNCTION ks_test_memory(rel regclass, format text, key_format text, keys text[], paths text[],
+	key bytea, value bytea, wanted text[], rounds int) RETURNS int8
+	LANGUAGE c AS 'ks_decode_test';
 CREATE FUNCTION ks_test_encode(r record, include bool[] DEFAULT NULL) RETURNS bytea
 	LANGUAGE c AS 'ks_decode_test';
 CREATE FUNCTION ks_test_encode_record(rel regclass, format text, key_format text, keys text[], paths text[],

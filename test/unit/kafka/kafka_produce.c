@@ -157,6 +157,7 @@ send_shapes(const char *topic, int partition)
 					  RD_KAFKA_V_END);
 }
 
+/* Does what the arguments say. */
 int
 main(int argc, char **argv)
 {

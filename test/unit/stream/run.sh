@@ -6,6 +6,7 @@
 #
 #	PG_CONFIG	pg_config of the server to test with
 #	ST_PG_PORT	port of the server (free one)
+#	ST_COPT		more options of the compiler (-O1; -O2 for figures)
 . "$(dirname "$0")/../../rig/env.sh"
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +28,7 @@ mkdir "$scratch/tree"
 	cp "$here/stream_test.c" "$scratch/tree/src/stream/" || exit 1
 find "$scratch/tree" \( -name '*.o' -o -name '*.d' -o -name '*.so' \) -delete
 (cd "$scratch/tree" && env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL \
-	make -s -j"$(nproc)" PG_CONFIG="$(ks_pg_config)" WERROR=1 ${ST_MAKE:-} all install) >"$scratch/make.log" 2>&1 ||
+	make -s -j"$(nproc)" PG_CONFIG="$(ks_pg_config)" WERROR=1 COPT=${ST_COPT:--O1} all install) >"$scratch/make.log" 2>&1 ||
 	{ tail -20 "$scratch/make.log"; exit 1; }
 "$rig/cluster.sh" start "$scratch/cluster" "$port" max_prepared_transactions=4 || exit 1
 as_server psql -X -q -v ON_ERROR_STOP=1 -h "$scratch/cluster" -p "$port" -U postgres -d postgres \

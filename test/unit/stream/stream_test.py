@@ -113,6 +113,13 @@ def test_bad_rows(con):
     equal("no errors, no subtransaction left", show(con, "ev", recs[:1], "SELECT id FROM ev"), ["1"])
 
 
+def test_owner(con):
+    """Constraints run as the stream's owner where a superuser reads, and leave no setting behind."""
+    lines = show(con, "owned", [(0, None, '{"id": 0}', None), (0, None, '{"id": 1}', None)],
+                 "SELECT id FROM owned", "SELECT current_user, current_setting('application_name')")
+    equal("as the owner", lines, ["bad 0/0 P0001 as stream_owner", "1", "postgres|"])
+
+
 def test_times(con):
     recs = [event(0, at="2024-01-01 10:00+00", stamp="2024-02-01 00:00+00"),
             event(1, at="2024-01-01 09:00+00", stamp="2024-02-01 00:00+00"),

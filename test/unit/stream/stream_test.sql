@@ -20,3 +20,12 @@ CREATE FOREIGN TABLE ev (id int, name text NOT NULL, a int, b int, at timestampt
 	SERVER nowhere OPTIONS (key 'name', "timestamp" 'at');
 CREATE FOREIGN TABLE plain (id int, v text) SERVER nowhere;
 CREATE TABLE seen (id int PRIMARY KEY);
+
+CREATE ROLE stream_owner;
+CREATE FUNCTION whoami(i int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('application_name', 'changed', false);
+	RAISE EXCEPTION 'as %', current_user;
+END $$;
+CREATE FOREIGN TABLE owned (id int CHECK (id > 0 OR whoami(id))) SERVER nowhere;
+ALTER FOREIGN TABLE owned OWNER TO stream_owner;

@@ -2,9 +2,13 @@ package kstream.bench;
 
 import com.fasterxml.jackson.annotation.JsonIgnoreProperties;
 
-/** The fields of a record that the benchmark's query reads. */
+/** The fields of a record that the queries read; the others are skipped. */
 @JsonIgnoreProperties(ignoreUnknown = true)
 public class Event {
     public double amount;
-    public long tus;
+
+    /** With the producer's time, for the measurement of latency. */
+    public static final class Timed extends Event {
+        public long tus;
+    }
 }

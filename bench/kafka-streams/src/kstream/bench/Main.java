@@ -1,7 +1,6 @@
 package kstream.bench;
 
 import java.time.Duration;
-import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
@@ -18,6 +17,7 @@ import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
+import org.apache.kafka.streams.kstream.Initializer;
 import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
@@ -67,21 +67,21 @@ public final class Main {
         return p;
     }
 
-    /** Count, sum and newest time by key. */
-    private KTable<String, Total> query(StreamsBuilder builder, String topic, Meter meter) {
-        JsonSerde<Event> events = new JsonSerde<>(Event.class);
+    /** Count and sum by key. */
+    private <E extends Event, T extends Total> KTable<String, T> query(
+            StreamsBuilder builder, String topic, Class<E> event, Class<T> total, Initializer<T> empty, Runnable seen) {
+        JsonSerde<E> events = new JsonSerde<>(event);
         return builder.stream(topic, Consumed.with(Serdes.String(), events))
                 .groupByKey(Grouped.with(Serdes.String(), events))
-                .aggregate(Total::new,
-                        (key, event, total) -> {
-                            if (meter != null) {
-                                meter.count();
-                            }
-                            return total.add(event);
+                .aggregate(empty,
+                        (key, record, state) -> {
+                            seen.run();
+                            state.add(record);
+                            return state;
                         },
-                        Materialized.<String, Total, KeyValueStore<Bytes, byte[]>>as(STORE)
+                        Materialized.<String, T, KeyValueStore<Bytes, byte[]>>as(STORE)
                                 .withKeySerde(Serdes.String())
-                                .withValueSerde(new JsonSerde<>(Total.class)));
+                                .withValueSerde(new JsonSerde<>(total)));
     }
 
     /** Starts a topology; any failure ends the program. */
@@ -102,7 +102,7 @@ public final class Main {
         p.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
         StreamsBuilder builder = new StreamsBuilder();
         Meter meter = new Meter(records);
-        query(builder, topic, meter);
+        query(builder, topic, Event.class, Total.class, Total::new, meter::count);
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             KafkaStreams streams = start(builder, p);
             meter.await(600);
@@ -127,7 +127,9 @@ public final class Main {
         p.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, "0");
         p.put(StreamsConfig.producerPrefix("linger.ms"), "0");
         StreamsBuilder builder = new StreamsBuilder();
-        query(builder, topic, null).toStream().to(output, Produced.with(Serdes.String(), new JsonSerde<>(Total.class)));
+        query(builder, topic, Event.Timed.class, Total.Timed.class, Total.Timed::new, () -> { })
+                .toStream()
+                .to(output, Produced.with(Serdes.String(), new JsonSerde<>(Total.Timed.class)));
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             KafkaStreams streams = start(builder, p);
             while (streams.state() != KafkaStreams.State.RUNNING) {
@@ -167,7 +169,7 @@ public final class Main {
         return String.format(Locale.ROOT, "\"count\":%d,\"cents\":%d,\"keys\":%d", count, cents, keys);
     }
 
-    /** Stops and removes what the run left in the broker and on disk. */
+    /** Stops and removes what would burden the next run: changelogs and local state. */
     private void finish(Admin admin, KafkaStreams streams) throws Exception {
         streams.close(Duration.ofSeconds(20));
         streams.cleanUp();
@@ -175,6 +177,5 @@ public final class Main {
                 .filter(name -> name.startsWith(application))
                 .collect(Collectors.toSet());
         admin.deleteTopics(topics).all().get();
-        admin.deleteConsumerGroups(List.of(application)).all().get();
     }
 }

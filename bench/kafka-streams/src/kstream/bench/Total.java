@@ -1,16 +1,24 @@
 package kstream.bench;
 
-/** The state of one key: count, sum, and the newest producer's time. */
+/** The state of one key: count and sum. */
 public class Total {
     public long n;
     public double total;
-    public long tus;
 
     /** Takes one more record in. */
-    public Total add(Event event) {
+    void add(Event event) {
         n++;
         total += event.amount;
-        tus = Math.max(tus, event.tus);
-        return this;
+    }
+
+    /** With the newest producer's time, for the measurement of latency. */
+    public static final class Timed extends Total {
+        public long tus;
+
+        @Override
+        void add(Event event) {
+            super.add(event);
+            tus = Math.max(tus, ((Event.Timed) event).tus);
+        }
     }
 }

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""report.py RESULTS: prints the machine, a table of medians and the ratios of a
+run of run.sh, from its lines of JSON."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+
+
+def first_line(*command):
+    """The first line a command prints, or '?'."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return (done.stdout or done.stderr).splitlines()[0].strip()
+    except (OSError, IndexError):
+        return "?"
+
+
+def machine():
+    """What the figures were measured on."""
+    model = "?"
+    with open("/proc/cpuinfo", encoding="utf-8") as info:
+        for line in info:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return "%d cores of %s, Linux %s; %s, librdkafka %s, %s" % (
+        os.cpu_count(), model, platform.release(), first_line("postgres", "--version"),
+        first_line("pkg-config", "--modversion", "rdkafka"), first_line("java", "--version"))
+
+
+def read(path):
+    """Name of a measurement -> its runs, in the order of the file."""
+    runs = {}
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            result = json.loads(line)
+            runs.setdefault(result["name"], []).append(result)
+    return runs
+
+
+def median(runs, name, field):
+    """The median of a field over the runs of a measurement, or None."""
+    values = [r[field] for r in runs.get(name, []) if field in r]
+    return statistics.median(values) if values else None
+
+
+def cell(value, digits):
+    """A number for a table."""
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def throughput(runs):
+    """The table of the drains of a full topic."""
+    names = [n for n in ("drain", "kstream-10k", "streams-10k", "kstream-1m", "streams-1m") if n in runs]
+    if not names:
+        return
+    print("| measurement | records/s (median) | all runs | CPU us per record | peak MB | without shared buffers | runs | right |")
+    print("|---|---:|---|---:|---:|---:|---:|---|")
+    for name in names:
+        each = " ".join(f"{r['rate'] / 1000:,.0f}k" for r in runs[name])
+        right = "yes" if all(r["ok"] for r in runs[name]) else "NO"
+        print(f"| {name} | {cell(median(runs, name, 'rate'), 0)} | {each} | {cell(median(runs, name, 'cpu_us'), 2)} "
+              f"| {cell(median(runs, name, 'peak_mb'), 0)} | {cell(median(runs, name, 'private_mb'), 0)} "
+              f"| {len(runs[name])} | {right} |")
+    print()
+    for keys in ("10k", "1m"):
+        ours, theirs = f"kstream-{keys}", f"streams-{keys}"
+        if ours in runs and theirs in runs:
+            rate = median(runs, ours, "rate") / median(runs, theirs, "rate")
+            cpu = median(runs, theirs, "cpu_us") / median(runs, ours, "cpu_us")
+            print(f"{keys} keys: {rate:.1f} times Kafka Streams' throughput, {cpu:.1f} times less CPU per record")
+    print()
+
+
+def latency(runs):
+    """The table of the paced runs."""
+    names = [n for n in ("kstream-latency", "streams-latency", "streams-eos-latency") if n in runs]
+    if not names:
+        return
+    print("| measurement | p50 ms | p90 ms | p99 ms | max ms | p99 of each run | cores used | runs | right |")
+    print("|---|---:|---:|---:|---:|---|---:|---:|---|")
+    for name in names:
+        each = " ".join(f"{r['p99_ms']:.1f}" for r in runs[name])
+        right = "yes" if all(r["ok"] for r in runs[name]) else "NO"
+        print(f"| {name} | {cell(median(runs, name, 'p50_ms'), 2)} | {cell(median(runs, name, 'p90_ms'), 2)} "
+              f"| {cell(median(runs, name, 'p99_ms'), 2)} | {cell(median(runs, name, 'max_ms'), 1)} | {each} "
+              f"| {cell(median(runs, name, 'cpu_share'), 2)} | {len(runs[name])} | {right} |")
+    print()
+
+
+def main():
+    runs = read(sys.argv[1])
+    disturbed = sum(1 for each in runs.values() for r in each if r["others_before"] >= 0.25)
+    print()
+    print(machine())
+    print()
+    throughput(runs)
+    latency(runs)
+    if disturbed:
+        print(f"{disturbed} runs began while something else used more than a quarter of a core: repeat on a quiet machine")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+#!/usr/bin/env bash
+# run.sh [--quick] [--runs N] [--only NAME[,NAME...]]: measures kstream and Kafka
+# Streams on the same topics of one broker, in one go, and cleans up after itself.
+#
+#   drain            the Kafka client alone: the ceiling
+#   kstream-10k      count and sum by key, 2 M records, 10 thousand different keys
+#   streams-10k      the same by Kafka Streams
+#   kstream-1m       the same with (up to) 1 million keys
+#   streams-1m
+#   kstream-latency  5,000 records/s: producer's clock to row visible to a reader
+#   streams-latency  the same to the record in an output topic, at least once
+#   streams-eos-latency  the same, exactly once
+#
+# --quick: 200 thousand records, one run each, short latency runs.  Results: a
+# line of JSON per run in .cache/bench/results.jsonl, and a table of medians.
+#
+# KS_BENCH_BATCH_ROWS sets kstream.batch_rows; unset, the default is measured.
+. "$(dirname "$0")/../test/rig/env.sh"
+
+here=$KS_TOP/bench
+cache=$KS_CACHE/bench
+results=$cache/results.jsonl
+all="drain kstream-10k streams-10k kstream-1m streams-1m kstream-latency streams-latency streams-eos-latency"
+only=$all
+records=2000000
+runs=3
+rate=5000
+warmup=10
+duration=20
+while [ $# -gt 0 ]; do
+	case $1 in
+		--quick)
+			records=200000
+			runs=1
+			warmup=5
+			duration=5
+			;;
+		--runs)
+			runs=$2
+			shift
+			;;
+		--only)
+			only=${2//,/ }
+			shift
+			;;
+		*) die "usage: run.sh [--quick] [--runs N] [--only NAME[,NAME...]]" ;;
+	esac
+	shift
+done
+for name in $only; do
+	case " $all " in *" $name "*) ;; *) die "no measurement $name; there are: $all" ;; esac
+done
+unset KAFKA_BOOTSTRAP
+
+# True if one of the measurements is wanted.
+wants() {
+	local name
+	for name in "$@"; do
+		case " $only " in *" $name "*) return 0 ;; esac
+	done
+	return 1
+}
+
+# Stops everything and removes the run's files.
+clean_up() {
+	trap - EXIT INT TERM
+	[ -z "${java_pid:-}" ] || kill "$java_pid" 2>/dev/null
+	[ -z "${cluster:-}" ] || "$KS_TOP/test/rig/cluster.sh" destroy "$cluster" "$pgport"
+	[ -z "${broker:-}" ] || "$KS_TOP/test/kafka/broker.sh" destroy "$broker" "$kafkaport"
+	[ -z "${run:-}" ] || rm -rf "$run"
+}
+
+# ---------------------------------------------------------------- set-up
+
+# The programs in C.
+build_tools() {
+	local program
+	mkdir -p "$cache/bin" || die "cannot write to $cache"
+	for program in gen drain watch latency; do
+		gcc -O2 -g -Wall -Wextra -Wno-unused-parameter -I"$("$config" --includedir)" -L"$("$config" --libdir)" \
+			-o "$cache/bin/$program" "$here/$program.c" -lrdkafka -lpq -lpthread || die "could not build $program"
+	done
+}
+
+# Kafka Streams' jars through Maven, once, and our program.
+build_streams() {
+	local new=$cache/lib.$$ repository= attempt
+	command -v javac >/dev/null || die "javac not found: install openjdk-17-jdk-headless"
+	if ! cmp -s "$here/kafka-streams/pom.xml" "$cache/pom.xml"; then
+		log "Kafka Streams: fetching its jars (95 MB, once)"
+		[ -w "${HOME:-/nonexistent}" ] || repository="-Dmaven.repo.local=$cache/maven"
+		for attempt in 1 2 3; do
+			mvn -q -B $repository -f "$here/kafka-streams/pom.xml" dependency:copy-dependencies \
+				-DincludeScope=runtime -DoutputDirectory="$new" </dev/null >"$new.log" 2>&1 && break
+			[ $attempt -lt 3 ] || { tail -20 "$new.log"; rm -rf "$new" "$new.log"; die "Maven could not fetch the jars"; }
+			sleep 5
+		done
+		rm -rf "$cache/lib" "$new.log" "$cache/maven"
+		mv "$new" "$cache/lib" && cp "$here/kafka-streams/pom.xml" "$cache/pom.xml" || exit 1
+	fi
+	rm -rf "$cache/classes"
+	javac -Xlint:all -d "$cache/classes" -cp "$cache/lib/*" "$here"/kafka-streams/src/kstream/bench/*.java ||
+		die "could not build the Kafka Streams program"
+}
+
+# The extension as users build it: no assertions, no fault points.
+build_kstream() {
+	export KS_PGROOT=$run/pg
+	"$KS_TOP/test/rig/pgroot.sh" "$KS_PGROOT" &&
+		"$KS_TOP/test/rig/build.sh" "$cache/build" WERROR= ASSERTS= FAULTS= >"$run/build.log" 2>&1 ||
+		{ tail -20 "$run/build.log"; die "could not build the extension"; }
+}
+
+# A broker with Java's compilers in full and memory enough, and a cluster with fsync.
+start_servers() {
+	kafkaport=$(free_port) && pgport=$(free_port) || exit 1
+	broker=$run/broker
+	cluster=$run/cluster
+	export KS_BROKER_OPTS="-Xmx1g -XX:TieredStopAtLevel=4 -XX:+UseG1GC -XX:-UseSerialGC"
+	export KS_BROKER_CONFIG="broker.session.timeout.ms=9000
+		broker.heartbeat.interval.ms=1000"
+	log "broker: starting"
+	"$KS_TOP/test/kafka/broker.sh" start "$broker" "$kafkaport" || exit 1
+	bootstrap=127.0.0.1:$kafkaport
+	log "cluster: starting"
+	KS_FSYNC=on "$KS_TOP/test/rig/cluster.sh" start "$cluster" "$pgport" shared_buffers=1GB max_wal_size=4GB \
+		${KS_BENCH_BATCH_ROWS:+"kstream.batch_rows=$KS_BENCH_BATCH_ROWS"} || exit 1
+	conninfo="host=$cluster port=$pgport user=postgres"
+	sql "CREATE EXTENSION kstream; CREATE SERVER kafka FOREIGN DATA WRAPPER kstream OPTIONS (bootstrap_servers '$bootstrap')" ||
+		die "could not set the database up"
+}
+
+# Runs SQL, prints unaligned rows.
+sql() {
+	PGOPTIONS="-c client_min_messages=warning" "$KS_BIN/psql" -X -q -At -v ON_ERROR_STOP=1 -d "$conninfo" -c "$1"
+}
+
+# make_topic NAME: a topic of four partitions.
+make_topic() {
+	"$KS_TOP/test/kafka/topic.sh" "$bootstrap" create "$1" 4 || die "could not make topic $1"
+}
+
+# fill TOPIC KEYS SEED: fills a topic; what must come out is kept in expect_<topic>.
+fill() {
+	local line
+	make_topic "$1"
+	line=$("$cache/bin/gen" "$bootstrap" "$1" "$records" "$2" "$3") || die "could not fill $1"
+	log "$1: $line"
+	printf -v "expect_$1" '%s' "$(field "$line" records) $(field "$line" cents) $(field "$line" keys)"
+}
+
+# field JSON NAME: a number in a line of JSON.
+field() {
+	printf '%s\n' "$1" | sed -n "s/.*\"$2\":\([-0-9.]*\).*/\1/p"
+}
+
+# ---------------------------------------------------------------- measuring
+
+# CPU time used on the machine so far, in hundredths of a second.
+busy() {
+	awk '/^cpu /{print $2+$3+$4+$7+$8}' /proc/stat
+}
+
+# Waits, not for ever, for a second in which the machine is idle; sets others to the share of one core in use.
+wait_quiet() {
+	local try before
+	for try in 1 2 3 4 5 6 7 8; do
+		before=$(busy)
+		sleep 1
+		others=$(($(busy) - before))
+		[ "$others" -ge 25 ] || return 0
+	done
+}
+
+# record NAME RUN LINE OK: keeps a result.
+record() {
+	local line="{\"name\":\"$1\",\"run\":$2,\"ok\":$4,\"others_before\":0.$(printf %02d "$((others > 99 ? 99 : others))"),${3#\{}"
+	printf '%s\n' "$line" >>"$results"
+	log "$1 run $2: $3$([ "$4" = true ] || echo '  WRONG RESULT')"
+	[ "$4" = true ] || wrong=$((wrong + 1))
+}
+
+# Removes the stream and its table, and waits until the worker has gone.
+drop_query() {
+	sql "DROP FOREIGN TABLE IF EXISTS events CASCADE" >/dev/null
+	wait_for 20 sh -c "! pgrep -f '[k]stream worker.*' -P $(head -1 "$cluster/data/postmaster.pid") >/dev/null" ||
+		log "a worker is still there"
+}
+
+# make_query TOPIC SELECT-LIST OPTIONS: the stream and the table.
+make_query() {
+	sql "SELECT kstream.create_stream('events', 'user_id text, item text, amount numeric, ts bigint, tus bigint, note text',
+			topic => '$1');
+		SELECT kstream.create_table_as('totals', 'SELECT user_id, $2 FROM events GROUP BY user_id'$3)" >/dev/null ||
+		die "could not make the query"
+}
+
+# kstream_throughput NAME TOPIC RUN
+kstream_throughput() {
+	local line found expected=expect_$2
+	drop_query
+	make_query "$2" "count(*) AS n, sum(amount) AS total" ", paused => true"
+	wait_quiet
+	line=$("$cache/bin/watch" "$conninfo" totals "$records") || die "$1 failed"
+	found=$(sql "SELECT sum(n) || ' ' || (sum(total) * 100)::bigint || ' ' || count(*) FROM totals")
+	record "$1" "$3" "$line" "$([ "$found" = "${!expected}" ] && echo true || echo false)"
+	drop_query
+	sql "CHECKPOINT"
+}
+
+# Kafka Streams, as the servers' user; options of the program before its arguments.
+streams() {
+	as_server java -Xmx1g -Dorg.slf4j.simpleLogger.defaultLogLevel=error -Dbootstrap="$bootstrap" \
+		-Dstate="$run/state" "${streams_options[@]}" -Djava.io.tmpdir="$run/state" \
+		-cp "$cache/classes:$cache/lib/*" kstream.bench.Main "$@"
+}
+
+# streams_throughput NAME TOPIC RUN
+streams_throughput() {
+	local line found expected=expect_$2
+	streams_options=()
+	wait_quiet
+	line=$(streams throughput "$2" "$records") || die "$1 failed"
+	found="$(field "$line" count) $(field "$line" cents) $(field "$line" keys)"
+	record "$1" "$3" "$line" "$([ "$found" = "${!expected}" ] && echo true || echo false)"
+}
+
+# drain NAME TOPIC RUN
+drain() {
+	local line
+	wait_quiet
+	line=$("$cache/bin/drain" "$bootstrap" "$2" "$records") || die "$1 failed"
+	record "$1" "$3" "$line" true
+}
+
+# kstream_latency NAME RUN
+kstream_latency() {
+	local line topic="lat_$1_$2" worker n
+	make_topic "$topic"
+	drop_query
+	make_query "$topic" "count(*) AS n, sum(amount) AS total, max(tus) AS last_us" ""
+	wait_for 20 caught_up || die "$1: the query does not start"
+	worker=$(sql "SELECT worker_pid FROM kstream.queries WHERE name = 'totals'")
+	wait_quiet
+	line=$("$cache/bin/latency" "$bootstrap" "$topic" $rate $warmup $duration "$worker" table "$conninfo" totals) || die "$1 failed"
+	n=$(sql "SELECT sum(n) FROM totals")
+	record "$1" "$2" "$line" "$([ "$n" = "$(field "$line" records)" ] && echo true || echo false)"
+	drop_query
+}
+
+# True when the query waits for records.
+caught_up() {
+	[ "$(sql "SELECT state FROM kstream.queries WHERE name = 'totals'")" = waiting ]
+}
+
+# streams_latency NAME RUN GUARANTEE
+streams_latency() {
+	local line topic="lat_$1_$2" pid
+	make_topic "$topic"
+	make_topic "$topic.out"
+	streams_options=(-Dguarantee="$3")
+	rm -f "$run/pipe"
+	mkfifo "$run/pipe"
+	streams latency "$topic" "$topic.out" <"$run/pipe" >"$run/streams.out" &
+	java_pid=$!
+	exec 8>"$run/pipe"
+	wait_for 60 grep -q running "$run/streams.out" || die "$1: Kafka Streams does not start"
+	pid=$(pgrep -f "^java.*-Dbootstrap=$bootstrap.*kstream.bench.Main" | head -1)
+	sleep 2
+	wait_quiet
+	line=$("$cache/bin/latency" "$bootstrap" "$topic" $rate $warmup $duration "$pid" topic "$topic.out") || die "$1 failed"
+	exec 8>&-
+	wait "$java_pid"
+	java_pid=
+	record "$1" "$2" "$line" true
+}
+
+# ---------------------------------------------------------------- the run
+
+"$KS_TOP/test/rig/deps.sh" test || exit 1
+ks_use_pg
+config=$(ks_pg_config)
+run=$(mktemp -d "${TMPDIR:-/tmp}/kstream-bench.XXXXXX") && chmod 755 "$run" || exit 1
+trap 'clean_up; exit 130' INT TERM
+trap clean_up EXIT
+as_server test -x "$run" || die "user $KS_USER cannot reach $run: set TMPDIR to a directory that it can"
+server_dir "$run/state" || exit 1
+
+log "building"
+build_tools
+! wants streams-10k streams-1m streams-latency streams-eos-latency || build_streams
+build_kstream
+ks_use_pg
+start_servers
+wrong=0
+others=0
+: >"$results"
+! wants drain kstream-10k streams-10k || fill events10k 10000 42
+! wants kstream-1m streams-1m || fill events1m 1000000 43
+
+# Systems take turns, so that a disturbance does not hit one of them alone.
+for n in $(seq "$runs"); do
+	! wants drain || drain drain events10k "$n"
+	! wants kstream-10k || kstream_throughput kstream-10k events10k "$n"
+	! wants streams-10k || streams_throughput streams-10k events10k "$n"
+	! wants kstream-1m || kstream_throughput kstream-1m events1m "$n"
+	! wants streams-1m || streams_throughput streams-1m events1m "$n"
+	! wants kstream-latency || kstream_latency kstream-latency "$n"
+	! wants streams-latency || streams_latency streams-latency "$n" at_least_once
+	# Exactly once takes a tenth of a second and more: one run shows it.
+	[ "$n" != 1 ] || ! wants streams-eos-latency || streams_latency streams-eos-latency "$n" exactly_once_v2
+done
+
+"$here/report.py" "$results"
+log "lines of JSON: ${results#"$KS_TOP"/}"
+[ "$wrong" = 0 ] || die "$wrong runs gave a wrong result"

@@ -11,7 +11,7 @@
  * Customers never move to another country, so that revenue by country can be
  * counted again by anybody.  What changes is their tier; and there are guests,
  * who sign up, never order, and of whom most leave again (a tombstone).  Some
- * orders are from people nobody knows, and about one in 500 is damaged: cut off,
+ * orders are from people nobody knows, and about one in 1,700 is damaged: cut off,
  * an amount that is no number, or no items.  A broker that is away is waited for.
  */
 #include <errno.h>
@@ -24,7 +24,7 @@
 
 #include <librdkafka/rdkafka.h>
 
-#define DAMAGED 1500			/* one order in so many, per kind of damage */
+#define DAMAGED 5000			/* one order in so many, per kind of damage */
 
 static const char *const first_names[] = {"Ada", "Ben", "Chloe", "Dario", "Emma", "Felix", "Greta",
 "Hugo", "Ines", "Jonas", "Kaja", "Liam", "Mara", "Nils", "Olga", "Paul", "Rosa", "Sven", "Tara", "Uwe"};

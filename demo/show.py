@@ -30,8 +30,8 @@ QUERIES = {
     "last": "SELECT id, customer, coalesce(name, '-'), coalesce(country, '??'), amount, per_item, vat"
             " FROM enriched ORDER BY id DESC LIMIT 3",
     "queries": """
-        SELECT q.name, q.state, s.records_in, s.dead, coalesce(l.lag, 0), s.commit_p50_ms, s.commit_p99_ms,
-               s.e2e_p50_ms, s.e2e_p99_ms, q.worker_pid, coalesce(l.ends, 0), coalesce(q.detail, q.last_error)
+        SELECT q.name, q.state, s.records_in, s.dead, l.lag, s.commit_p50_ms, s.commit_p99_ms,
+               s.e2e_p50_ms, s.e2e_p99_ms, q.worker_pid, l.ends
           FROM kstream.queries q
                JOIN kstream.stat_query s USING (relation)
                LEFT JOIN (SELECT relation, sum(lag)::bigint AS lag, sum(end_offset)::bigint AS ends
@@ -138,8 +138,8 @@ def tables(show):
 def statistics(show):
     """The lines about the queries themselves."""
     lines = ["", f"{BOLD}query            records   per s      lag  bad   commit ms p50/p99   end to end ms p50/p99  state{OFF}"]
-    for name, state, records, dead, lag, c50, c99, e50, e99, _, _, _ in show.rows["queries"]:
-        lines.append(f"{name:<13}{records:>11,}{show.rate.get(name, 0):>8,.0f}{lag:>9,}{dead:>5}"
+    for name, state, records, dead, lag, c50, c99, e50, e99, _, _ in show.rows["queries"]:
+        lines.append(f"{name:<13}{records:>11,}{show.rate.get(name, 0):>8,.0f}{number(lag):>9}{dead:>5}"
                      f"{number(c50, 1):>13} /{number(c99, 1):>6}{number(e50, 1):>14} /{number(e99, 1):>9}  {state}")
     for query, partition, offset, message in show.rows["bad"]:
         lines.append(f"{DIM}last bad record: {query}, partition {partition}, offset {offset}: {message}{OFF}")
@@ -156,6 +156,8 @@ def happened(show, count):
 def clock(show):
     """The line at the top."""
     ends = next((row[10] for row in show.rows["queries"] if row[0] == "per_customer"), 0)
+    if show.down_since is not None:
+        return f"{BOLD}kstream{OFF}  {show.passed():3.0f} of {show.seconds} s   the database is away; below is what was read last"
     return (f"{BOLD}kstream{OFF}  {show.passed():3.0f} of {show.seconds} s"
             f"   orders in the topic: {number(ends)}   look yourself: psql -h {os.environ['PGHOST']}"
             f" -p {os.environ['PGPORT']} -U postgres")
@@ -228,7 +230,12 @@ def freeze_broker(show):
 
 def kill_server(show):
     """kill -9 of the whole server, and a new start."""
-    show.say("kill -9 of the whole PostgreSQL server: nothing is shut down, nothing is written any more")
+    show.say("kill -9 of the whole PostgreSQL server, all its processes at once")
+    with open(f"{RUN}/cluster/data/postmaster.pid", encoding="ascii") as file:
+        postmaster = int(file.readline())
+    os.kill(postmaster, signal.SIGSTOP)
+    for pid in subprocess.run(["pgrep", "-P", str(postmaster)], stdout=subprocess.PIPE, check=True).stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
     rig("test/rig/cluster.sh", "kill", f"{RUN}/cluster", os.environ["PGPORT"])
     time.sleep(1)
     show.say("PostgreSQL is started again")
@@ -265,7 +272,7 @@ def main():
             if TTY:
                 draw(show)
             else:
-                report(show, tick % 10 == 9)
+                report(show, tick % 10 == 9 and show.down_since is None)
             tick += 1
             time.sleep(max(0.5 - (time.monotonic() - began), 0.05))
     finally:

@@ -103,7 +103,7 @@ compute_plain_rows(AggregateOperator *op, TupleDesc desc)
 	}
 }
 
-/* DestReceiver callbacks of the final statement. */
+/* Keeps one row of the final statement under its group's number. */
 static bool
 final_receive(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -126,11 +126,13 @@ final_receive(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
+/* Nothing to prepare. */
 static void
 final_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
 {
 }
 
+/* Nothing to finish. */
 static void
 final_noop(DestReceiver *self)
 {

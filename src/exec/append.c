@@ -69,6 +69,7 @@ append_add(KsOperator *base, TupleTableSlot *slot)
 	MemoryContextSwitchTo(old);
 }
 
+/* The first phase holds nothing open. */
 static void
 append_finish(KsOperator *base)
 {

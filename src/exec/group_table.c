@@ -48,6 +48,7 @@ struct KsGroupTable
 #define SH_DECLARE
 #include "lib/simplehash.h"
 
+/* Hash of a group, or of the probe. */
 static inline uint32
 probe_hash(KsGroupTable *table, const KsGroup *group)
 {
@@ -56,6 +57,7 @@ probe_hash(KsGroupTable *table, const KsGroup *group)
 	return (uint32) (hash ^ (hash >> 32));
 }
 
+/* Compares a stored group with the probe. */
 static inline bool
 probe_equal(KsGroupTable *table, const KsGroup *a, const KsGroup *b)
 {

@@ -88,7 +88,7 @@ typedef struct ExecRun
 	int			nrows;
 } ExecRun;
 
-/* DestReceiver callbacks. */
+/* Hands one row of the row statement to the operator. */
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -104,11 +104,13 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
+/* Nothing to prepare. */
 static void
 receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
 {
 }
 
+/* Nothing to finish. */
 static void
 receiver_noop(DestReceiver *self)
 {

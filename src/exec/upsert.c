@@ -189,6 +189,7 @@ upsert_add(KsOperator *base, TupleTableSlot *slot)
 	MemoryContextSwitchTo(old);
 }
 
+/* The first phase holds nothing open. */
 static void
 upsert_finish(KsOperator *base)
 {

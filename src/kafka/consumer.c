@@ -80,7 +80,7 @@ struct KsConsumer
 	MemoryContext mcxt;
 	KsClient   *client;
 	List	   *topics;			/* of KsTopic */
-	dlist_head	batches;		/* of KsBatch: those not freed yet */
+	dlist_head	batches;		/* of KsPolledBatch: those not freed yet */
 	KsArrays	spare;
 	Size		avg_bytes;		/* running mean of a record's size */
 	bool		has_errors;		/* some partition's error is set */
@@ -98,7 +98,7 @@ struct KsConsumer
 };
 
 /* A batch with what it must free. */
-typedef struct KsBatch
+typedef struct KsPolledBatch
 {
 	KsEventBatch pub;
 	KsConsumer *consumer;		/* NULL: consumer is gone, and the messages with it */
@@ -107,9 +107,9 @@ typedef struct KsBatch
 	int			nmessages;
 	dlist_node	node;
 	MemoryContextCallback callback;
-} KsBatch;
+} KsPolledBatch;
 
-static void ks_batch_release(KsBatch *batch);
+static void ks_batch_release(KsPolledBatch *batch);
 static void ks_note_error(void *owner, rd_kafka_resp_err_t err, const char *text);
 
 /* Memory context callback of a consumer: frees the messages still held. */
@@ -119,7 +119,7 @@ ks_consumer_reset_callback(void *arg)
 	KsConsumer *consumer = arg;
 
 	while (!dlist_is_empty(&consumer->batches))
-		ks_batch_release(dlist_container(KsBatch, node, dlist_head_node(&consumer->batches)));
+		ks_batch_release(dlist_container(KsPolledBatch, node, dlist_head_node(&consumer->batches)));
 }
 
 /*
@@ -439,7 +439,7 @@ ks_time_from_kafka(int64 ms)
 
 /* Copies what a record's headers say where; their bytes stay in the message. */
 static void
-ks_fill_headers(KsBatch *batch, rd_kafka_message_t *message, KsRecord *rec)
+ks_fill_headers(KsPolledBatch *batch, rd_kafka_message_t *message, KsRecord *rec)
 {
 	rd_kafka_headers_t *headers;
 	size_t		count;
@@ -463,7 +463,7 @@ ks_fill_headers(KsBatch *batch, rd_kafka_message_t *message, KsRecord *rec)
 
 /* A message becomes a record event.  Returns its size. */
 static inline Size
-ks_fill_record(KsBatch *batch, KsEvent *event, KsTopic *topic, rd_kafka_message_t *message)
+ks_fill_record(KsPolledBatch *batch, KsEvent *event, KsTopic *topic, rd_kafka_message_t *message)
 {
 	KsRecord   *rec = &event->record;
 	rd_kafka_timestamp_type_t type;
@@ -511,7 +511,7 @@ ks_fill_other(KsEvent *event, KsEventKind kind, KsTopic *topic, KsPartition *par
  * error is outdated: one for an offset that we are past is, so start again.
  */
 static bool
-ks_take_error(KsConsumer *consumer, KsBatch *batch, KsEvent *event, KsTopic *topic,
+ks_take_error(KsConsumer *consumer, KsPolledBatch *batch, KsEvent *event, KsTopic *topic,
 			  KsPartition *part, rd_kafka_message_t *message)
 {
 	KsFetchErrorCode code = ks_fetch_error_code(message->err);
@@ -565,7 +565,7 @@ ks_note_error(void *owner, rd_kafka_resp_err_t err, const char *text)
 
 /* Makes events of the errors that callbacks have noted, as many as fit. */
 static void
-ks_take_noted_errors(KsConsumer *consumer, KsBatch *batch, int max_events)
+ks_take_noted_errors(KsConsumer *consumer, KsPolledBatch *batch, int max_events)
 {
 	ListCell   *lc;
 
@@ -597,7 +597,7 @@ ks_take_noted_errors(KsConsumer *consumer, KsBatch *batch, int max_events)
  * keep their message; the other kinds need nothing of it.
  */
 static inline void
-ks_take_message(KsConsumer *consumer, KsBatch *batch, rd_kafka_message_t *message)
+ks_take_message(KsConsumer *consumer, KsPolledBatch *batch, rd_kafka_message_t *message)
 {
 	KsTopic    *topic = message->rkt ? rd_kafka_topic_opaque(message->rkt) : NULL;
 	KsPartition *part = topic ? ks_get_partition(topic, message->partition) : NULL;
@@ -669,7 +669,7 @@ ks_return_arrays(KsConsumer *consumer, KsArrays *arrays)
 
 /* Frees the messages of a batch; it is empty afterwards. */
 static void
-ks_batch_release(KsBatch *batch)
+ks_batch_release(KsPolledBatch *batch)
 {
 	KsConsumer *consumer = batch->consumer;
 
@@ -694,12 +694,12 @@ ks_batch_reset_callback(void *arg)
 }
 
 /* Makes an empty batch in a small context of its own. */
-static KsBatch *
+static KsPolledBatch *
 ks_batch_make(KsConsumer *consumer, int capacity)
 {
 	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext, "kstream event batch",
 											   ALLOCSET_SMALL_SIZES);
-	KsBatch    *batch = MemoryContextAllocZero(mcxt, sizeof(KsBatch));
+	KsPolledBatch    *batch = MemoryContextAllocZero(mcxt, sizeof(KsPolledBatch));
 
 	batch->mcxt = mcxt;
 	ks_lend_arrays(consumer, &batch->arrays, capacity);
@@ -716,7 +716,7 @@ ks_batch_make(KsConsumer *consumer, int capacity)
 void
 ks_event_batch_free(KsEventBatch *pub)
 {
-	MemoryContextDelete(((KsBatch *) pub)->mcxt);
+	MemoryContextDelete(((KsPolledBatch *) pub)->mcxt);
 }
 
 /* Makes every fetcher look at its queue: any request to its broker does. */
@@ -771,7 +771,7 @@ ks_keep_fetching(KsConsumer *consumer, int taken)
  * batch is full: only then does the event descriptor fire again.
  */
 static void
-ks_take_arrived(KsConsumer *consumer, KsBatch *batch, int max_events, Size max_bytes)
+ks_take_arrived(KsConsumer *consumer, KsPolledBatch *batch, int max_events, Size max_bytes)
 {
 	rd_kafka_queue_t *queue = ks_client_queue(consumer->client);
 	rd_kafka_message_t *chunk[KS_CHUNK_MAX];
@@ -880,7 +880,7 @@ ks_wait_arrival(KsConsumer *consumer, int timeout_ms)
 KsEventBatch *
 ks_consumer_poll(KsConsumer *consumer, int max_events, Size max_bytes, int timeout_ms)
 {
-	KsBatch    *batch;
+	KsPolledBatch    *batch;
 	TimestampTz deadline = 0;
 	rd_kafka_event_t *other;
 

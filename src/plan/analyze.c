@@ -340,6 +340,7 @@ typedef struct RelationContext
 	List	   *lookups;
 } RelationContext;
 
+/* Walker that fills a RelationContext. */
 static bool
 collect_relations(Node *node, RelationContext *cxt)
 {
@@ -380,6 +381,7 @@ volatile_function_checker(Oid funcid, void *context)
 	return false;
 }
 
+/* Walker: finds a volatile function or expression. */
 static bool
 find_volatile(Node *node, void *context)
 {
@@ -394,6 +396,7 @@ find_volatile(Node *node, void *context)
 	return expression_tree_walker(node, find_volatile, context);
 }
 
+/* Refuses queries whose result would differ when a record is processed again. */
 static void
 check_volatility(Query *query)
 {

@@ -221,6 +221,7 @@ remember(KsTableWriter *writer, uint64 hash, ItemPointer tid)
 	entry->tid = *tid;
 }
 
+/* Drops what is remembered of a key. */
 static void
 forget(KsTableWriter *writer, uint64 hash)
 {

@@ -255,7 +255,7 @@ ask_broker(KsSource *source)
 		if (ERRCODE_TO_CATEGORY(edata->sqlerrcode) != ERRCODE_CONNECTION_EXCEPTION)
 			PG_RE_THROW();
 		FlushErrorState();
-		strlcpy(source->trouble, edata->message, sizeof(source->trouble));
+		strlcpy(source->trouble, edata->detail ? edata->detail : edata->message, sizeof(source->trouble));
 		FreeErrorData(edata);
 	}
 	PG_END_TRY();

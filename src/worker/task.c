@@ -148,6 +148,7 @@ ks_task_open(int32 query_id, bool in_worker)
 	ListCell   *lc;
 
 	task->cxt = cxt;
+	task->in_worker = in_worker;
 	task->epoll_fd = task->timer_fd = -1;
 	task->callback.func = close_descriptors;
 	task->callback.arg = task;

@@ -80,7 +80,7 @@ make_broker() {
 		log.message.timestamp.after.max.ms=9223372036854775807
 		${KS_BROKER_CONFIG:-}
 	EOF
-	as_server env LC_ALL=C.UTF-8 "${java[@]}" kafka.tools.StorageTool format -t "$(head -c16 /dev/urandom | base64 | tr '+/' '-_' | tr -d =)" \
+	as_server env LC_ALL=C.UTF-8 "${java[@]}" kafka.tools.StorageTool format --cluster-id="$(head -c16 /dev/urandom | base64 | tr '+/' '-_' | tr -d =)" \
 		-c "$dir/server.properties" >"$dir/format.out" 2>&1 </dev/null || { cat "$dir/format.out"; die "could not format the storage"; }
 }
 

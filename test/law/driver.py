@@ -10,6 +10,9 @@ import gen
 SETTINGS = "SET client_min_messages = error; SET timezone = 'UTC'; SET statement_timeout = '60s'; SET jit = off"
 
 
+FAULT_POINTS = ["after_decode", "after_state", "after_positions"]
+
+
 class Mismatch(Exception):
     """The law is broken; the text says how."""
 
@@ -243,6 +246,9 @@ class Run:
                 pass
             self.ks.run("ROLLBACK")
             self.compare(copy)
+        elif mode == "fault":
+            self.fault(call)
+            self.compare(copy)
         elif mode == "savepoint":
             self.ks.run("BEGIN; SAVEPOINT a; %s; ROLLBACK TO a; %s; COMMIT" % (call, call))
         elif mode == "double":
@@ -252,6 +258,18 @@ class Run:
             raise Mismatch("a step of %d consumed %d records" % (size, records))
         self.compare(copy)
         return records
+
+    def fault(self, call):
+        """A step that fails inside the engine, where it was built with fault points."""
+        if not self.ks.rows("SELECT 1 FROM pg_settings WHERE name = 'kstream.fault_points'"):
+            return
+        point = FAULT_POINTS[len(self.case["rows"]) % len(FAULT_POINTS)]
+        self.ks.run("SET kstream.fault_points = '%s:error'" % point)
+        try:
+            self.ks.run(call)
+        except psycopg2.Error:
+            pass
+        self.ks.run("SET kstream.fault_points = ''")
 
     def event(self, event):
         kind = event[0]

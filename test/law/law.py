@@ -17,6 +17,7 @@ import queue as queues
 import sys
 import time
 
+import checks
 import driver
 import gen
 import shrink
@@ -58,6 +59,11 @@ def job(number, args, deadline, queue):
     driver.prepare_database(name)
     db = driver.Database(name)
     try:
+        for check in checks.ALL if number == 0 else []:
+            try:
+                queue.put((0, "check", "%s: %s" % (check.__name__, check(db)), 0, 0))
+            except driver.Mismatch as error:
+                queue.put((0, "mismatch", "%s: %s" % (check.__name__, error), 0, 0))
         for seed in range(args.seed + number, args.seed + args.cases, args.jobs):
             if time.time() > deadline:
                 break
@@ -117,8 +123,8 @@ def main():
             running -= 1
             continue
         seed, kind, text, done, seconds = item
-        if kind == "shrunk":
-            print("  seed %d: written to %s" % (seed, text), flush=True)
+        if kind in ("shrunk", "check"):
+            print("  %s" % ("seed %d: written to %s" % (seed, text) if kind == "shrunk" else text), flush=True)
             continue
         count[kind] += 1
         compared += done

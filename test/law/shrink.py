@@ -114,7 +114,7 @@ def script_of(db, case, text):
         pass        # how it fails is in text
     finally:
         run.ks.script = None
-    lines = ["/*", "Seed %s of the law test." % case["seed"], text.replace("*/", "* /").replace("/*", "/ *"), "*/",
+    lines = ["/*", "Seed %s of the law test." % case["seed"], text[:3000].replace("*/", "* /").replace("/*", "/ *"), "*/",
              "\\set ON_ERROR_STOP on", "\\set QUIET on", "CREATE EXTENSION IF NOT EXISTS kstream;", "\\ir ../fixture.sql",
              "RESET search_path;", driver.SETTINGS + ";"]
     lines += ["%s;" % statement for statement in script if statement]

@@ -59,7 +59,7 @@ foreach my $verb (qw(kill stop))
 		'2', 15);
 	is($known, '2', "broker after $verb: the view says what the queries wait for");
 	note $node->safe_psql($db, 'SELECT name, state, detail, last_error FROM kstream.queries');
-	sleep 5;
+	sleep 3;
 	$lines = () = log_since($node, $from) =~ /kstream|rdkafka|broker/gi;
 	cmp_ok($lines, '<=', 20, "broker after $verb: the log is not flooded");
 	$broker->run('start');
@@ -72,7 +72,7 @@ foreach my $verb (qw(kill stop))
 	my ($from, $snapshots, %cpu, $percent);
 
 	$broker->run('freeze');
-	sleep 3;
+	sleep 1;
 	$from = log_size($node);
 	$snapshots = 0;
 	$cpu{$_} = cpu_seconds($_) foreach worker_pids($node, $db);
@@ -104,7 +104,7 @@ foreach my $verb (qw(kill stop))
 	for my $round (1 .. 5)
 	{
 		# at different moments of what the client does about it
-		sleep $round - 0.5;
+		sleep 0.7 * $round;
 		my $from = time();
 		$node->stop('fast');
 		push @times, time() - $from;

@@ -19,6 +19,13 @@
 #error "kstream supports PostgreSQL 15 to 18"
 #endif
 
+/* Prefix of the declaration of a function that does not return. */
+#if PG_VERSION_NUM >= 180000
+#define ks_noreturn pg_noreturn
+#else
+#define ks_noreturn __attribute__((noreturn))
+#endif
+
 /* ---- exec/aggstate ---- */
 
 /*

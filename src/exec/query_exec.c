@@ -63,6 +63,7 @@ struct KsQueryExec
 	MemoryContext attempt_cxt;	/* reset for every attempt */
 	const KsQueryRow *query;
 	char	   *row_sql;
+	bool		record_by_record;	/* see KsPlan */
 	List	   *lookups;
 	KsOperator *op;
 	SPIPlanPtr	plans[PLAN_CLASSES];
@@ -246,6 +247,7 @@ ks_exec_open(const KsQueryRow *query)
 
 		check_result_columns(query, analysis);
 		exec->row_sql = plan->row_sql;
+		exec->record_by_record = plan->record_by_record;
 		exec->lookups = analysis->lookups;
 		exec->op = plan->kind == KS_QUERY_APPEND ?
 			ks_append_create(query, plan) : ks_aggregate_create(query, plan, analysis);
@@ -351,48 +353,6 @@ execute_rows(ExecRun *run, int nrows, bool check_only)
 		elog(ERROR, "could not run the statement of a continuous query: %s", SPI_result_code_string(rc));
 }
 
-/*
- * try_rows
- *		Runs the row statement in a subtransaction.  Returns NULL, or the error if
- *		it is one that a record can be guilty of; others are raised.
- */
-static ErrorData *
-try_rows(ExecRun *run, int nrows, bool check_only)
-{
-	KsQueryExec *exec = run->exec;
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile edata = NULL;
-
-	MemoryContextReset(exec->attempt_cxt);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(old);
-	PG_TRY();
-	{
-		if (!check_only)
-			exec->op->begin(exec->op, exec->attempt_cxt);
-		execute_rows(run, nrows, check_only);
-		if (!check_only)
-			exec->op->finish(exec->op);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(old);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
-	}
-	PG_END_TRY();
-	if (edata != NULL && !may_be_a_records_fault(edata->sqlerrcode))
-		ReThrowError(edata);
-	return edata;
-}
-
 /* Shows all batches in full, or none but one row of one of them. */
 static void
 show_rows(ExecRun *run, KsBatch *only, int row)
@@ -414,6 +374,73 @@ show_rows(ExecRun *run, KsBatch *only, int row)
 			batch->last = batch == only ? row + 1 : 0;
 		}
 	}
+}
+
+/* Runs the row statement over one record after the other. */
+static void
+execute_each_row(ExecRun *run)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		for (int row = 0; row < batch->nrows; row++)
+		{
+			if (batch->skip[row])
+				continue;
+			show_rows(run, batch, row);
+			execute_rows(run, 1, false);
+			CHECK_FOR_INTERRUPTS();
+		}
+	}
+	show_rows(run, NULL, 0);
+}
+
+/*
+ * try_rows
+ *		Runs the row statement in a subtransaction.  Returns NULL, or the error if
+ *		it is one that a record can be guilty of; others are raised.
+ */
+static ErrorData *
+try_rows(ExecRun *run, int nrows, bool check_only)
+{
+	KsQueryExec *exec = run->exec;
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile edata = NULL;
+
+	MemoryContextReset(exec->attempt_cxt);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(old);
+	PG_TRY();
+	{
+		if (!check_only)
+			exec->op->begin(exec->op, exec->attempt_cxt);
+		if (exec->record_by_record && !check_only)
+			execute_each_row(run);
+		else
+			execute_rows(run, nrows, check_only);
+		if (!check_only)
+			exec->op->finish(exec->op);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old);
+		CurrentResourceOwner = owner;
+	}
+	PG_END_TRY();
+	if (edata != NULL && !may_be_a_records_fault(edata->sqlerrcode))
+		ReThrowError(edata);
+	return edata;
 }
 
 /* Tries one record alone; marks it if it is bad. */
@@ -472,6 +499,7 @@ run_first_phase(ExecRun *run)
 		int			row;
 
 		ks_current_batch = NULL;
+		show_rows(run, NULL, 0);
 		edata = try_rows(run, run->nrows, false);
 		if (edata == NULL)
 			return;

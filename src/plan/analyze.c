@@ -333,6 +333,47 @@ check_query(Query *query, bool top)
 		(void) check_join_item(query, (Node *) query->jointree);
 }
 
+/*
+ * may_reorder
+ *		May a plan of this query hand on records in another order than the stream
+ *		was scanned?  Where a stream is all it reads, or is only joined with
+ *		functions of its rows, no plan does.  Takes a query with WITH resolved.
+ */
+static bool
+may_reorder(Query *query)
+{
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (query->setOperations == NULL && checkExprHasSubLink((Node *) query->jointree))
+		return true;			/* may become a join */
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_JOIN || rte->rtekind == RTE_RESULT ||
+			(!rte->inFromCl && query->setOperations == NULL))
+			continue;
+		if (rte->rtekind == RTE_FUNCTION && rte->lateral)
+			continue;
+		if (!reads_stream((Node *) rte, NULL) &&
+			!(rte->rtekind == RTE_SUBQUERY && reads_stream((Node *) rte->subquery, NULL)))
+			return true;
+		if (rte->rtekind == RTE_SUBQUERY && may_reorder(rte->subquery))
+			return true;
+		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW)
+		{
+			Query	   *view = view_query(rte->relid);
+			InlineContext cxt = {NIL};
+
+			(void) inline_ctes((Node *) view, &cxt);
+			if (may_reorder(view))
+				return true;
+		}
+	}
+	return false;
+}
+
 /* Collects the relations read, streams apart from others; walks views. */
 typedef struct RelationContext
 {
@@ -616,7 +657,10 @@ ks_analyze_view(Oid view)
 	analysis->lookups = relations.lookups;
 
 	if (query->hasAggs || query->groupClause != NIL || query->havingQual != NULL)
+	{
+		analysis->may_reorder = may_reorder(checked);
 		analyze_aggregate(analysis);
+	}
 	else
 		analysis->kind = KS_QUERY_APPEND;
 	return analysis;

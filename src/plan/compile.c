@@ -13,12 +13,17 @@
  *	- with kept inputs instead: one statement that recomputes a group from its
  *	  inputs in arrival order.
  *
+ * An aggregate without ORDER BY sees records in order of arrival.  Where a join
+ * may mix them up, the row statement sorts; where the stream is hidden in a
+ * sub-query, so that there is nothing to sort by, it is run record by record.
+ *
  * Runs in: worker or any backend, in a transaction, under the settings pinned
  * with the query (names are deparsed for the search_path they are parsed with).
  */
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "exec/aggstate.h"
 #include "executor/executor.h"
@@ -65,6 +70,32 @@ row_column(RowColumns *columns, Expr *expr)
 	return list_length(columns->tlist) - 1;
 }
 
+/*
+ * filtered_argument
+ *		The argument as the row statement evaluates it: only for rows that FILTER
+ *		lets through, since for others it may fail.
+ */
+static Expr *
+filtered_argument(Aggref *aggref, Expr *arg)
+{
+	CaseExpr   *result;
+	CaseWhen   *when;
+
+	if (aggref->aggfilter == NULL || IsA(arg, Var) || IsA(arg, Const))
+		return arg;
+	when = makeNode(CaseWhen);
+	when->expr = aggref->aggfilter;
+	when->result = arg;
+	when->location = -1;
+	result = makeNode(CaseExpr);
+	result->casetype = exprType((Node *) arg);
+	result->casecollid = exprCollation((Node *) arg);
+	result->args = list_make1(when);
+	result->defresult = (Expr *) makeNullConst(result->casetype, exprTypmod((Node *) arg), result->casecollid);
+	result->location = -1;
+	return (Expr *) result;
+}
+
 /* Lays out the columns of the row statement and where each aggregate finds its arguments. */
 static List *
 plan_row_columns(KsPlan *plan, KsAnalysis *analysis)
@@ -94,7 +125,8 @@ plan_row_columns(KsPlan *plan, KsAnalysis *analysis)
 		agg->kind = list_nth_int(analysis->agg_kinds, i);
 		agg->argcols = palloc(sizeof(int) * (list_length(agg->aggref->args) + 1));
 		foreach(la, agg->aggref->args)
-			agg->argcols[agg->nargs++] = row_column(&columns, lfirst_node(TargetEntry, la)->expr);
+			agg->argcols[agg->nargs++] =
+				row_column(&columns, filtered_argument(agg->aggref, lfirst_node(TargetEntry, la)->expr));
 		agg->filtercol = agg->aggref->aggfilter == NULL ? -1 :
 			row_column(&columns, agg->aggref->aggfilter);
 		i++;
@@ -148,11 +180,37 @@ order_matters(KsAnalysis *analysis)
 }
 
 /*
- * order_by_offset
- *		A join may hand on the rows of a batch in any order; where that matters,
- *		sort them by partition and offset of the stream in FROM.
+ * arrival_matters
+ *		Does some aggregate give another result, not just another spelling of it,
+ *		for another order of its input rows?
  */
-static void
+static bool
+arrival_matters(KsAnalysis *analysis)
+{
+	ListCell   *lc;
+
+	foreach(lc, analysis->aggs)
+	{
+		Aggref	   *aggref = lfirst_node(Aggref, lc);
+		char	   *name = get_func_name(aggref->aggfnoid);
+
+		if (ks_agg_order_insensitive(aggref) || aggref->aggkind != AGGKIND_NORMAL ||
+			aggref->aggorder != NIL || aggref->aggdistinct != NIL)
+			continue;
+		if (aggref->aggfnoid < FirstNormalObjectId &&
+			(strcmp(name, "min") == 0 || strcmp(name, "max") == 0 || strncmp(name, "range_", 6) == 0))
+			continue;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * order_by_offset
+ *		Sorts the rows of a batch by partition and offset of the stream in FROM.
+ *		False if the stream is not there, but in a sub-query.
+ */
+static bool
 order_by_offset(Query *query)
 {
 	int			varno;
@@ -185,13 +243,14 @@ order_by_offset(Query *query)
 			query->sortClause = lappend(query->sortClause, clause);
 		}
 		table_close(rel, NoLock);
-		return;
+		return true;
 	}
+	return false;
 }
 
 /* The row statement of an aggregate. */
 static char *
-compile_row_statement(KsAnalysis *analysis, List *tlist)
+compile_row_statement(KsAnalysis *analysis, KsPlan *plan, List *tlist)
 {
 	Query	   *query = copyObject(analysis->query);
 
@@ -199,10 +258,8 @@ compile_row_statement(KsAnalysis *analysis, List *tlist)
 	query->groupClause = NIL;
 	query->havingQual = NULL;
 	query->hasAggs = false;
-	if (order_matters(analysis) &&
-		(list_length(query->jointree->fromlist) > 1 ||
-		 !IsA(linitial(query->jointree->fromlist), RangeTblRef)))
-		order_by_offset(query);
+	if (analysis->may_reorder && order_matters(analysis) && !order_by_offset(query))
+		plan->record_by_record = arrival_matters(analysis);
 	return pg_get_querydef(query, true);
 }
 
@@ -385,6 +442,8 @@ compile_final_statement(KsAnalysis *analysis, KsPlan *plan)
 												list_length(query->targetList) + 1, "g", false));
 	query->jointree->quals = replace_groups_mutator(copyObject(analysis->query->havingQual), &cxt);
 	query->hasSubLinks = analysis->query->hasSubLinks;
+	if (query->hasSubLinks)
+		query->cteList = copyObject(analysis->query->cteList);
 	return pg_get_querydef(query, true);
 }
 
@@ -404,12 +463,14 @@ compile_recompute_statement(KsAnalysis *analysis, KsPlan *plan, Oid inputs)
 	query->havingQual = replace_groups_mutator(copyObject(analysis->query->havingQual), &cxt);
 	query->hasAggs = true;
 	query->hasSubLinks = analysis->query->hasSubLinks;
+	if (query->hasSubLinks)
+		query->cteList = copyObject(analysis->query->cteList);
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "WITH kstream_inputs AS (SELECT ");
 	for (int i = 1; i <= plan->ninputs; i++)
 		appendStringInfo(&sql, "i.c%d, ", i);
-	appendStringInfo(&sql, "i._n FROM %s.%s i WHERE i._gid = $1 ORDER BY i._n) %s",
+	appendStringInfo(&sql, "i._n FROM %s.%s i WHERE i._gid = $1 ORDER BY i._n) (%s)",
 					 quote_identifier(get_namespace_name(get_rel_namespace(inputs))),
 					 quote_identifier(get_rel_name(inputs)),
 					 pg_get_querydef(query, true));
@@ -473,7 +534,7 @@ ks_compile(KsAnalysis *analysis, Oid inputs)
 	}
 	tlist = plan_row_columns(plan, analysis);
 	plan_row_types(plan, tlist);
-	plan->row_sql = compile_row_statement(analysis, tlist);
+	plan->row_sql = compile_row_statement(analysis, plan, tlist);
 	plan->keep_inputs = analysis->keep_inputs;
 	if (plan->keep_inputs)
 	{

@@ -37,6 +37,8 @@ typedef struct KsPlan
 	char	   *row_sql;		/* the row-wise part, over the batch */
 	int			nout;			/* columns of the result, junk left out */
 
+	bool		record_by_record;	/* run row_sql for each record alone, to keep their order */
+
 	/* Aggregates only.  Columns of the row statement: keys first, then inputs. */
 	int			nkeys;
 	Oid		   *key_types;

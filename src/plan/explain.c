@@ -116,7 +116,9 @@ ks_explain_query(const KsQueryRow *row)
 		append_source(&buf, lfirst_oid(lc));
 	foreach(lc, analysis->lookups)
 		appendStringInfo(&buf, "Lookup: %s\n", relation_name(lfirst_oid(lc)));
-	append_statement(&buf, "Statement over a batch", plan->row_sql);
+	append_statement(&buf, plan->record_by_record ?
+					 "Statement over each record of a batch, in order of arrival" : "Statement over a batch",
+					 plan->row_sql);
 	if (plan->kind == KS_QUERY_AGGREGATE)
 		append_aggregate(&buf, row, analysis, plan);
 	else

@@ -10,6 +10,7 @@
 #define KS_DDL_UTIL_H
 
 #include "postgres.h"
+#include "base/compat.h"
 #include "catalog/query_cat.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
@@ -32,7 +33,7 @@ extern void ks_user_text_end(KsUserText *text);
 extern char *ks_arg_text(FunctionCallInfo fcinfo, int arg); /* NULL if null */
 extern char *ks_arg_required(FunctionCallInfo fcinfo, int arg, const char *name);
 extern List *ks_arg_text_array(FunctionCallInfo fcinfo, int arg, const char *name);
-extern void ks_refuse_argument(const char *name, const char *hint) pg_attribute_noreturn();
+extern ks_noreturn void ks_refuse_argument(const char *name, const char *hint);
 
 /* Names.  For creation: schema filled in, temporary schemas refused. */
 extern RangeVar *ks_parse_new_name(const char *name);

@@ -35,6 +35,7 @@ our @EXPORT = qw(
   new_node
   create_db
   wait_for
+  try_sql
   query_until
   worker_pids
   backend_pids
@@ -244,6 +245,20 @@ sub wait_for
 	return $result;
 }
 
+# Exit code of psql, result and messages of a statement; the server may be away
+# (then nothing must be written to psql, hence not $node->psql).
+sub try_sql
+{
+	my ($node, $db, $sql) = @_;
+	my ($out, $err) = ('', '');
+
+	IPC::Run::run([ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $node->connstr($db), '-c', $sql ],
+		'<', \undef, '>', \$out, '2>', \$err);
+	my $rc = $? >> 8;
+	chomp $out;
+	return ($rc, $out, $err);
+}
+
 # Runs a query until its result is the one wanted, also while the server is
 # away; returns the last result.
 sub query_until
@@ -254,7 +269,7 @@ sub query_until
 	wait_for(
 		$seconds || 60,
 		sub {
-			my ($rc, $out, $err) = $node->psql($db, $query);
+			my ($rc, $out, $err) = try_sql($node, $db, $query);
 			$result = $rc == 0 ? $out : "error: $err";
 			return ref $wanted ? $result =~ $wanted : $result eq $wanted;
 		});
@@ -265,7 +280,7 @@ sub query_until
 sub backend_pids
 {
 	my ($node, $where) = @_;
-	my ($rc, $out) = $node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE $where");
+	my ($rc, $out) = try_sql($node, 'postgres', "SELECT pid FROM pg_stat_activity WHERE $where");
 
 	return $rc == 0 ? split(/\n/, $out) : ();
 }
@@ -303,7 +318,7 @@ sub cpu_seconds
 sub sql_error
 {
 	my ($node, $db, $sql) = @_;
-	my ($rc, $out, $err) = $node->psql($db, "\\set VERBOSITY verbose\n$sql");
+	my ($rc, $out, $err) = try_sql($node, $db, $sql);
 
 	return $rc == 0 ? '' : $err =~ /(?:ERROR|FATAL):\s+(.*)/ ? $1 : $err;
 }

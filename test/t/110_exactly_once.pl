@@ -122,7 +122,7 @@ sub signal_worker
 {
 	my ($function) = @_;
 
-	$node->psql($db, "SELECT $function(pid) FROM pg_stat_activity WHERE backend_type = 'kstream worker' AND datname = '$db'");
+	try_sql($node, $db, "SELECT $function(pid) FROM pg_stat_activity WHERE backend_type = 'kstream worker' AND datname = '$db'");
 }
 
 # The worker dies, or fails, at a named point, the n-th time it gets there.
@@ -160,7 +160,7 @@ my %faults = (
 		set_faults('');
 	});
 
-if ($node->psql($db, 'SHOW kstream.fault_points') == 0)
+if ((try_sql($node, $db, 'SHOW kstream.fault_points'))[0] == 0)
 {
 	foreach my $point (@points)
 	{
@@ -174,7 +174,7 @@ if ($node->psql($db, 'SHOW kstream.fault_points') == 0)
 # Records processed so far by all queries; -1 while the server is away.
 sub progress
 {
-	my ($rc, $out) = $node->psql($db, 'SELECT coalesce(sum(records), 0) FROM kstream_catalog.position');
+	my ($rc, $out) = try_sql($node, $db, 'SELECT coalesce(sum(records), 0) FROM kstream_catalog.position');
 
 	return $rc == 0 ? $out : -1;
 }
@@ -199,7 +199,7 @@ sub in_step
 		WHERE coalesce(read.n, 0) <> coalesce(have.n, 0) OR read.dead <> have.dead};
 	my ($rc, $out, $err);
 
-	wait_for(30, sub { ($rc, $out, $err) = $node->psql($db, $check); $rc == 0 });
+	wait_for(30, sub { ($rc, $out, $err) = try_sql($node, $db, $check); $rc == 0 });
 	return $rc == 0 ? $out : "error: $err";
 }
 

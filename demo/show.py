@@ -219,12 +219,23 @@ def kill_worker(show):
     os.kill(pid, signal.SIGKILL)
 
 
+def wake_parent():
+    """Where root runs the demo, runuser stands between: it stops itself with its child, and nobody wakes it."""
+    with open(f"{RUN}/broker/pid", encoding="ascii") as file, \
+            open(f"/proc/{file.readline().strip()}/stat", encoding="ascii") as stat:
+        parent = stat.read().rsplit(")", 1)[1].split()[1]
+    with open(f"/proc/{parent}/comm", encoding="ascii") as name:
+        if name.read().strip() == "runuser":
+            os.kill(int(parent), signal.SIGCONT)
+
+
 def freeze_broker(show):
     """The broker stops answering for some seconds."""
     show.say("kill -STOP: the broker is frozen for 5 seconds; orders pile up at the producer")
     rig("test/kafka/broker.sh", "freeze", f"{RUN}/broker", BROKER_PORT)
     time.sleep(5)
     rig("test/kafka/broker.sh", "thaw", f"{RUN}/broker", BROKER_PORT)
+    wake_parent()
     show.say("kill -CONT: the broker goes on; the queries catch up")
 
 

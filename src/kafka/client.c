@@ -312,6 +312,23 @@ ks_client_start(KsClient *client, KsClientRole role, rd_kafka_conf_t *conf)
 }
 
 /*
+ * The library tells only in a debugging line that a partition could not be
+ * fetched for a while, during which it may have been deleted and created anew:
+ * asks for those lines.  True if the user wants to see them, too.
+ */
+static bool
+ks_conf_hear_interruptions(rd_kafka_conf_t *conf)
+{
+	char		debug[512];
+	size_t		size = sizeof(debug);
+	bool		shown = rd_kafka_conf_get(conf, "debug", debug, &size) == RD_KAFKA_CONF_OK &&
+		debug[0] != '\0';
+
+	ks_conf_set(conf, "debug", shown ? psprintf("%s,topic", debug) : "topic");
+	return shown;
+}
+
+/*
  * Opens a handle for a foreign server with the user mapping of userid, owned by
  * the current memory context.  adjust (may be NULL) sets what the caller needs
  * on top.  Reads the catalogs, so needs a transaction; waits for nothing.  Main
@@ -324,6 +341,8 @@ ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
 	KsClient   *client = ks_client_make(name, GetForeignServer(serverid)->servername);
 	rd_kafka_conf_t *conf = ks_conf_build(serverid, userid, role, name, &client->secrets);
 
+	if (role == KS_CLIENT_CONSUMER)
+		client->shows_debug = ks_conf_hear_interruptions(conf);
 	if (adjust)
 		adjust(conf);
 	ks_client_start(client, role, conf);
@@ -342,6 +361,7 @@ ks_client_clone(KsClient *from, KsClientRole role, const char *name,
 	rd_kafka_conf_t *conf = rd_kafka_conf_dup(rd_kafka_conf(from->rk));
 	ListCell   *lc;
 
+	client->shows_debug = from->shows_debug;
 	foreach(lc, from->secrets)
 		client->secrets = lappend(client->secrets, pstrdup(lfirst(lc)));
 	if (adjust)

@@ -30,7 +30,10 @@ typedef struct KsClient
 	char	   *server;			/* name of the foreign server */
 	List	   *secrets;		/* values never to be shown (char *) */
 
+	bool		shows_debug;	/* the user has asked for debugging lines */
+
 	/* What the events told (logbridge.c) */
+	bool		interrupted;	/* a partition could not be fetched for a while */
 	bool		down;			/* no broker can be reached */
 	char		last_error[512];
 	int			log_tokens;		/* rate limit of the server log */

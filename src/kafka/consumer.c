@@ -925,6 +925,26 @@ ks_consumer_broker_down(KsConsumer *consumer, const char **why)
 	return client->down;
 }
 
+/* See consumer.h. */
+bool
+ks_consumer_interrupted(KsConsumer *consumer)
+{
+	KsClient   *client = consumer->client;
+	bool		interrupted;
+
+	/* What tells of it was queued before the records that came after it. */
+	while (rd_kafka_queue_length(client->mainq) > 0)
+	{
+		rd_kafka_event_t *other = ks_client_serve(client, 0);
+
+		if (other)
+			rd_kafka_event_destroy(other);
+	}
+	interrupted = client->interrupted;
+	client->interrupted = false;
+	return interrupted;
+}
+
 /* Last high watermark seen, or -1. */
 int64
 ks_consumer_cached_end(KsConsumer *consumer, const char *name, int32 partition)

@@ -99,6 +99,13 @@ extern void ks_event_batch_free(KsEventBatch *batch);
 /* True while the client believes no broker can be reached (up to 2 s late); *why: last error. */
 extern bool ks_consumer_broker_down(KsConsumer *consumer, const char **why);
 
+/*
+ * True if since the last call some partition could not be fetched for a while
+ * (no leader, or no such topic), so that what has been polled until now may come
+ * from another topic of the same name.  Positions must then be checked anew.
+ */
+extern bool ks_consumer_interrupted(KsConsumer *consumer);
+
 /* Last high watermark the client saw for the partition, or -1. */
 extern int64 ks_consumer_cached_end(KsConsumer *consumer, const char *topic, int32 partition);
 

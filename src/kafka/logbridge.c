@@ -18,6 +18,10 @@
 #define KS_LOG_BURST		10	/* lines of log at once ... */
 #define KS_LOG_REFILL_MS	3000	/* ... and then one in this time */
 #define KS_SERVE_MAX		1000	/* events per call */
+#define KS_LOG_DEBUG		7		/* level of debugging lines */
+
+/* Facility of the debugging line that tells that a partition could not be fetched. */
+#define KS_LOG_UNAVAILABLE	"BROKERUA"
 
 /* Blanks every occurrence of a secret in text. */
 static void
@@ -94,7 +98,16 @@ ks_serve_log(KsClient *client, rd_kafka_event_t *event)
 	int			level;
 	char	   *clean;
 
-	if (rd_kafka_event_log(event, &facility, &text, &level) != 0 || !ks_log_allowed(client))
+	if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
+		return;
+	if (strcmp(facility, KS_LOG_UNAVAILABLE) == 0)
+		client->interrupted = true;
+	if (level >= KS_LOG_DEBUG && !client->shows_debug)
+		return;
+	/* copies of a configuration hold every property, so also those that nobody has set */
+	if (strcmp(facility, "CONFWARN") == 0 && strstr(text, "deprecated") != NULL)
+		return;
+	if (!ks_log_allowed(client))
 		return;
 	clean = ks_client_clean_text(client, text);
 	if (client->log_suppressed > 0)

@@ -352,7 +352,7 @@ may_reorder(Query *query)
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
 		if (rte->rtekind == RTE_JOIN || rte->rtekind == RTE_RESULT ||
-			(!rte->inFromCl && query->setOperations == NULL))
+			(!rte->inFromCl && (query->setOperations == NULL || rte->rtekind != RTE_SUBQUERY)))
 			continue;
 		if (rte->rtekind == RTE_FUNCTION && rte->lateral)
 			continue;

@@ -24,6 +24,7 @@
 
 #include "access/table.h"
 #include "access/transam.h"
+#include "catalog/pg_aggregate.h"
 #include "catalog/pg_type.h"
 #include "exec/aggstate.h"
 #include "executor/executor.h"
@@ -470,10 +471,12 @@ compile_recompute_statement(KsAnalysis *analysis, KsPlan *plan, Oid inputs)
 	appendStringInfoString(&sql, "WITH kstream_inputs AS (SELECT ");
 	for (int i = 1; i <= plan->ninputs; i++)
 		appendStringInfo(&sql, "i.c%d, ", i);
-	appendStringInfo(&sql, "i._n FROM %s.%s i WHERE i._gid = $1 ORDER BY i._n) (%s)",
+	appendStringInfo(&sql, "i._n FROM %s.%s i WHERE i._gid = $1 ORDER BY i._n) %s%s%s",
 					 quote_identifier(get_namespace_name(get_rel_namespace(inputs))),
 					 quote_identifier(get_rel_name(inputs)),
-					 pg_get_querydef(query, true));
+					 query->cteList != NIL ? "SELECT * FROM (" : "",
+					 pg_get_querydef(query, true),
+					 query->cteList != NIL ? ") kstream_result" : "");
 	return sql.data;
 }
 

@@ -396,6 +396,11 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 		strlcpy(source->trouble, why, sizeof(source->trouble));
 	source->batch = ks_batch_create(source->reader, cxt);
 	source->events = ks_consumer_poll(source->consumer, max_rows, MAX_BATCH_BYTES, 0);
+	/* The task is opened again, which compares the topic with what was read of it. */
+	if (ks_consumer_interrupted(source->consumer))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("topic \"%s\" could not be read for a moment", source->reader->def->topic)));
 	for (int i = 0; i < source->events->nevents; i++)
 		take_event(source, &source->events->events[i]);
 	for (int p = 0; p < source->nparts; p++)

@@ -134,7 +134,7 @@ class Run:
                 self.ks.run("CREATE TABLE %s.%s (%s, _key text, _partition int, _offset int8, _timestamp timestamptz,"
                             " _headers jsonb, _stream_time timestamptz)" % (schema, stream["name"], columns))
         for schema in ("arc", "st"):
-            self.ks.run("SET search_path = %s, lt" % schema)
+            self.ks.run("SET search_path = %s, lt, lk" % schema)
             for name, sql in self.case["views"]:
                 try:
                     self.ks.run("CREATE VIEW %s.%s AS %s" % (schema, name, sql))
@@ -142,9 +142,9 @@ class Run:
                     if schema == "arc":
                         raise Invalid(str(error))
                     raise Mismatch("a view over a stream cannot be created: %s" % error)
-        self.ref.run("SET search_path = arc, lt; " + self.case["planner"])
+        self.ref.run("SET search_path = arc, lt, lk; " + self.case["planner"])
         if self.script is not None:
-            self.script.append("SET search_path = st, lt")
+            self.script.append("SET search_path = st, lt, lk")
 
     def values(self, row, offset=None, stream_time=None):
         """A record as a VALUES list."""
@@ -183,7 +183,8 @@ class Run:
         self.ids = []
         for copy in range(case["copies"]):
             try:
-                self.ks.run("SELECT kstream.create_table_as('st.r%d', $q$%s$q$, paused => true)" % (copy, text))
+                self.ks.run("SELECT kstream.create_table_as('st.r%d', $q$%s$q$, paused => true%s)" % (
+                    copy, text, ", on_error => 'stop'" if case.get("stop") else ""))
             except psycopg2.Error as error:
                 if error.pgcode == "0A000" and error.diag.message_hint:
                     raise Refused(error.diag.message_primary)
@@ -207,15 +208,15 @@ class Run:
     def reference(self, sql):
         """Runs a statement of the reference; the script has one session, which changes sides for it."""
         if self.script is not None:
-            self.script.append("SET search_path = arc, lt; %s; SET search_path = st, lt" % sql)
+            self.script.append("SET search_path = arc, lt, lk; %s; SET search_path = st, lt, lk" % sql)
         self.ref.run(sql)
 
     def assertion(self, query, message):
         """In the script: the query must return no row."""
         if self.script is not None:
-            self.script.append("SET search_path = arc, lt")
+            self.script.append("SET search_path = arc, lt, lk")
             self.script.append("DO $law$ BEGIN IF EXISTS (%s) THEN RAISE EXCEPTION '%s'; END IF; END $law$" % (query, message))
-            self.script.append("SET search_path = st, lt")
+            self.script.append("SET search_path = st, lt, lk")
 
     # -------------------------------------------------------- events
 
@@ -236,6 +237,8 @@ class Run:
 
     def step(self, copy, size, mode):
         call = "SELECT kstream.step('st.r%d', %d)" % (copy, size)
+        if self.case.get("stop"):
+            mode = "plain"
         if mode == "rollback":
             self.ks.run("BEGIN; %s; ROLLBACK" % call)
             self.compare(copy)
@@ -253,11 +256,22 @@ class Run:
             self.ks.run("BEGIN; SAVEPOINT a; %s; ROLLBACK TO a; %s; COMMIT" % (call, call))
         elif mode == "double":
             self.ks.run("BEGIN; %s; %s; COMMIT" % (call, call))
-        records = self.ks.rows(call)[0][0]
+        try:
+            records = self.ks.rows(call)[0][0]
+        except psycopg2.Error as error:
+            if not self.stopped(copy, error):
+                raise
+            records = 0
         if records > size:
             raise Mismatch("a step of %d consumed %d records" % (size, records))
         self.compare(copy)
         return records
+
+    def stopped(self, copy, error):
+        """on_error => 'stop': an error must mean that a bad record is next."""
+        if not self.case.get("stop"):
+            return False
+        return any((s, p, n) in self.bad and self.bad[(s, p, n)] == error.pgcode for s, p, n, _, _ in self.positions(copy))
 
     def fault(self, call):
         """A step that fails inside the engine, where it was built with fault points."""
@@ -279,6 +293,7 @@ class Run:
             self.step(event[1], event[2][0] if isinstance(event[2], list) else event[2], event[3])
         elif kind == "reset":
             self.ks.run("SELECT kstream.reset('st.r%d')" % event[1])
+            self.compare(event[1])
         else:
             sizes, turn = event[2], 0
             while self.step(event[1], sizes[turn % len(sizes)], event[3] if turn == 0 else "plain") > 0:
@@ -349,6 +364,8 @@ class Run:
                        " LEFT JOIN base.bad x ON x.stream = c.relname AND x.part = d.partition AND x.off = d.\"offset\""
                        " WHERE d.query = (SELECT id FROM kstream_catalog.query WHERE relation = 'st.r%d'::regclass) AND x.off IS NULL" % copy, "a good record is a dead letter")
         consumed = {(s, p): n for s, p, n, _, _ in positions}
+        if self.case.get("stop") and any(o < consumed.get((s, p), 0) for s, p, o in self.bad):
+            raise Mismatch("copy %d at %s went past a bad record: %s" % (copy, sorted(p[:3] for p in positions), self.bad))
         wanted = sorted((s, p, o) for (s, p, o) in self.bad if o < consumed.get((s, p), 0))
         found = self.ref.rows("SELECT c.relname, d.partition, d.\"offset\", d.sqlstate FROM kstream_catalog.dead_letter d"
                               " JOIN pg_class c ON c.oid = d.source WHERE d.query = %d" % self.ids[copy])

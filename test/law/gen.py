@@ -427,11 +427,13 @@ class Generator:
             col = self.expr(rel.cols)
             outs.append("%s AS d%d" % (col.text, i))
             kinds.append(col.type)
-        where = " WHERE " + self.condition(rel.cols) if self.chance(0.5) else ""
+        where = getattr(rel, "where", []) + ([self.condition(rel.cols)] if self.chance(0.5) else [])
         if rel.order:
             p, o = rel.order.split(", ")
             outs += [p + " AS p_", o + " AS o_"]
-        return "SELECT %s FROM %s%s" % (", ".join(outs), rel.text, where), kinds
+        source = " ".join([rel.text] + getattr(rel, "joins", []))
+        where = " WHERE " + " AND ".join("(%s)" % w for w in where) if where else ""
+        return "SELECT %s FROM %s%s" % (", ".join(outs), source, where), kinds
 
     def wrap(self, rel):
         """A sub-select, view or CTE over rel."""
@@ -490,11 +492,13 @@ class Generator:
             rel = self.union()
         else:
             rel = self.base()
-        plain_union = rel.text
         for _ in range(rng.choice([0, 0, 0, 1, 1, 2])):
+            if rng.random() < 0.25:
+                rel.where, rel.plain, rel.joins = [], True, []
+                rel.joins.append(self.join(rel, True))
             rel = self.wrap(rel)
         rel.where = []
-        rel.plain = rel.text != plain_union or rel.streams == 1
+        rel.plain = True
         joins = []
         for i in range(rng.choice([0, 0, 0, 1, 1, 2, 3])):
             joins.append(self.join(rel, i == 0))
@@ -587,6 +591,11 @@ class Generator:
             else:
                 call += " FILTER (WHERE %s)" % condition
             rows = ["CASE WHEN %s THEN %s END" % (condition, a) for a in args]
+            made = self.derive(col, True)
+            if "sum(" in text and made and made.type.klass in ("int", "num") and "DISTINCT" not in text:
+                call = "count(%s) FILTER (WHERE %s)" % (made.text, condition)
+                rows = ["CASE WHEN %s THEN %s END" % (condition, made.text)]
+                return {"sql": call, "type": T["int8"], "cmp": "text", "rows": rows, "amb": False}
         compare = "text"
         if ambiguous or (col.type.ambiguous and "distinct" in text.lower()):
             compare = "eq"
@@ -641,6 +650,26 @@ class Generator:
         if rng.random() < 0.06:
             outs.append({"sql": "(SELECT count(*) FROM pg_catalog.pg_language l WHERE l.lanname < 'b')", "cmp": "text", "rows": []})
         having = []
+        if rng.random() < 0.08:
+            name = self.name("lim")
+            self.ctes.append("%s AS (SELECT 2 AS n, 'x'::text AS t)" % name)
+            if rng.random() < 0.5:
+                having.append("count(*) >= (SELECT n FROM %s)" % name)
+            else:
+                outs.append({"sql": "count(*) + (SELECT n FROM %s)" % name, "cmp": "text", "rows": []})
+        plain = [k for k in keys if k.type.key and k.type.equality and "unnest" not in k.text]
+        if plain and rng.random() < 0.1:
+            key = rng.choice(plain)
+            table = self.table_like(key)
+            if table:
+                form = rng.choice(["(SELECT max({i}) FROM {t} WHERE {k} = {x})", "(SELECT count(*) FROM {t} WHERE {k} = {x})",
+                                   "EXISTS (SELECT FROM {t} WHERE {k} = {x})", "{x} IN (SELECT {k} FROM {t})",
+                                   "(SELECT sum({i}) FROM {t} WHERE {k} = {x}) + count(*)"])
+                text = form.format(i=table["id"], t=table["name"], k=table["key"], x=key.text)
+                if "EXISTS" in text or "{x} IN" in form:
+                    having.append(text)
+                else:
+                    outs.append({"sql": text, "cmp": "text", "rows": []})
         if rng.random() < 0.25:
             having.append(rng.choice(["count(*) > 1", "count(*) % 2 = 1", "count(*) BETWEEN 2 AND 4", "count(*) < 3", "true", "count(*) > 100",
                                       "count(*) > (SELECT count(*) FROM pg_catalog.pg_language l WHERE l.lanname = 'c')",
@@ -667,7 +696,8 @@ class Generator:
         must_refuse = None
         if self.chance(0.03):
             must_refuse = self.rng.choice(REFUSED)
-        return {"seed": self.seed, "streams": self.streams, "prelude": self.prelude, "views": self.views, "query": query,
+        stop = self.fails and self.chance(0.2)
+        return {"stop": stop, "seed": self.seed, "streams": self.streams, "prelude": self.prelude, "views": self.views, "query": query,
                 "rows": self.rows, "events": self.make_events(copies), "copies": copies, "refuse": must_refuse,
                 "planner": self.rng.choice(["", "SET enable_hashagg = off", "SET enable_hashjoin = off", "SET enable_sort = off"])}
 

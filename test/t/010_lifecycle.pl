@@ -25,7 +25,7 @@ sub set_and_reload
 	my ($setting) = @_;
 
 	sql($node, "ALTER SYSTEM $setting");
-	sql($node, 'SELECT pg_reload_conf()');
+	try_sql($node, 'SELECT pg_reload_conf()');    # a fault point may take this session with it
 }
 
 # cpu_ticks: processor time a process has used.

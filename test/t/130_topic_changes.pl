@@ -136,10 +136,10 @@ fill($live, 1, 10);
 make_query('live', $live);
 create_again($live, 1);
 fill($live, 101, 150);
-is_reported('live', 'replaced|truncated|not in the topic|does not exist', 'topic replaced under a running query', 60);
+is_reported('live', 'replaced|truncated|not in the topic|does not exist', 'topic replaced under a running query', 30);
 is_kept('live', '10|55', 'topic replaced under a running query');
 # the state may first be that there is no topic; the end must be that it is another one
-is_reported('live', 'replaced|truncated|not in the topic', 'topic replaced under a running query', 90);
+is_reported('live', 'replaced|truncated|not in the topic', 'topic replaced under a running query', 30);
 is_kept('live', '10|55', 'topic replaced under a running query, at the end');
 is_recovered('live', '50|6275', 'topic replaced under a running query');
 

@@ -34,9 +34,17 @@ run_processes() {
 	done
 }
 
+# Where root runs the demo, runuser stands above the broker: it stops itself when
+# the broker is frozen, and then outlives it.
+end_runuser() {
+	if [ -n "$1" ] && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = runuser ]; then
+		kill -9 "$1"
+	fi
+}
+
 # Takes away everything the run has made, also when it was interrupted.
 cleanup() {
-	local status=$? pids
+	local status=$? pids parent
 	trap '' INT TERM HUP
 	trap - EXIT
 	[ -z "$screen" ] || { kill "$screen" && wait "$screen"; } 2>/dev/null
@@ -47,7 +55,11 @@ cleanup() {
 				"$KS_TOP/test/kafka/topic.sh" "$KAFKA_BOOTSTRAP" delete "$topic" 2>/dev/null
 			done
 		fi
-		[ ! -d "$run/broker" ] || "$KS_TOP/test/kafka/broker.sh" destroy "$run/broker" 0 2>/dev/null
+		if [ -d "$run/broker" ]; then
+			parent=$(ps -o ppid= -p "$(cat "$run/broker/pid" 2>/dev/null)" 2>/dev/null | tr -d ' ')
+			"$KS_TOP/test/kafka/broker.sh" destroy "$run/broker" 0 2>/dev/null
+			end_runuser "$parent"
+		fi
 		[ ! -d "$run/cluster" ] || "$KS_TOP/test/rig/cluster.sh" destroy "$run/cluster" 0 2>/dev/null
 		cd /
 		pids=$(run_processes)

@@ -117,7 +117,7 @@ def beside(left, right, width):
 
 
 def tables(show):
-    """The lines of the tables that move."""
+    """The lines of the aggregates that move."""
     countries = ["revenue                  orders        sum    avg"]
     most = max([row[2] for row in show.rows["countries"]] or [1])
     for country, orders, revenue, average in show.rows["countries"]:
@@ -128,7 +128,12 @@ def tables(show):
         top.append(f"{customer} {name[:16]:<16} {tier or '':<7}{number(orders):>6}{number(revenue):>11}")
     lines = beside(countries, top, 48)
     lines[0] = BOLD + lines[0] + OFF
-    lines += ["", f"{BOLD}enriched, its last rows{OFF}"]
+    return lines
+
+
+def last_rows(show):
+    """The lines of the append-only table."""
+    lines = ["", f"{BOLD}enriched, its last rows{OFF}"]
     for ident, customer, name, country, amount, per_item, vat in show.rows["last"]:
         lines.append(f"{ident:>9}  {customer} {name[:18]:<18} {country}  amount {number(amount, 2):>9}"
                      f"  per item {number(per_item, 2):>8}  VAT {number(vat, 2):>8}")
@@ -179,15 +184,22 @@ def cut(line, width):
     return result
 
 
+def screen(show, height):
+    """All lines of the screen; what a small one has no room for is left out, least important first."""
+    blocks = [[clock(show), ""], tables(show), last_rows(show), statistics(show)]
+    if sum(map(len, blocks)) + 7 > height:
+        blocks = [[line for line in block if line] for block in blocks]
+    if sum(map(len, blocks)) + 5 > height:
+        del blocks[2]
+    lines = [line for block in blocks for line in block]
+    return (lines + happened(show, max(height - len(lines) - 2, 3)))[:height]
+
+
 def draw(show):
     """The whole screen, in place."""
     columns, height = shutil.get_terminal_size((100, 40))
-    lines = [clock(show), ""] + tables(show) + statistics(show)
-    lines += happened(show, max(height - len(lines) - 3, 4))
-    if len(lines) > height - 1:
-        lines = [line for line in lines if line]
-    text = "\033[H" + "".join(cut(line, columns - 1) + "\033[K\n" for line in lines[:height - 1]) + "\033[J"
-    sys.stdout.write(text)
+    lines = screen(show, height - 1)
+    sys.stdout.write("\033[H" + "".join(cut(line, columns - 1) + "\033[K\n" for line in lines) + "\033[J")
     sys.stdout.flush()
 
 
@@ -197,7 +209,7 @@ def report(show, full):
         print(f"[{at:4.0f} s] {text}")
     show.printed_events = len(show.events)
     if full:
-        print("\n".join([clock(show)] + tables(show) + statistics(show)) + "\n")
+        print("\n".join([clock(show)] + tables(show) + last_rows(show) + statistics(show)) + "\n")
     sys.stdout.flush()
 
 
@@ -219,23 +231,12 @@ def kill_worker(show):
     os.kill(pid, signal.SIGKILL)
 
 
-def wake_parent():
-    """Where root runs the demo, runuser stands between: it stops itself with its child, and nobody wakes it."""
-    with open(f"{RUN}/broker/pid", encoding="ascii") as file, \
-            open(f"/proc/{file.readline().strip()}/stat", encoding="ascii") as stat:
-        parent = stat.read().rsplit(")", 1)[1].split()[1]
-    with open(f"/proc/{parent}/comm", encoding="ascii") as name:
-        if name.read().strip() == "runuser":
-            os.kill(int(parent), signal.SIGCONT)
-
-
 def freeze_broker(show):
     """The broker stops answering for some seconds."""
     show.say("kill -STOP: the broker is frozen for 5 seconds; orders pile up at the producer")
     rig("test/kafka/broker.sh", "freeze", f"{RUN}/broker", BROKER_PORT)
     time.sleep(5)
     rig("test/kafka/broker.sh", "thaw", f"{RUN}/broker", BROKER_PORT)
-    wake_parent()
     show.say("kill -CONT: the broker goes on; the queries catch up")
 
 

@@ -15,7 +15,7 @@
 
 char	   *ks_default_server = NULL;
 int			ks_max_workers = 2;
-int			ks_batch_rows = 10000;
+int			ks_batch_rows = 50000;
 int			ks_batch_interval = 0;
 int			ks_cache_mem = 65536;
 bool		ks_log_statements = false;
@@ -28,7 +28,7 @@ define_batch_settings(void)
 	DefineCustomIntVariable("kstream.batch_rows",
 							"Sets the greatest number of records in one batch of a continuous query.",
 							"A batch is what has arrived, up to this number.",
-							&ks_batch_rows, 10000, 1, 10000000,
+							&ks_batch_rows, 50000, 1, 10000000,
 							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("kstream.batch_interval",
 							"Sets the least time from one batch of a continuous query to the next.",

@@ -19,8 +19,10 @@
 
 #include "access/table.h"
 #include "miscadmin.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "stream/local_log.h"
@@ -32,6 +34,9 @@
 
 /* Most bytes a batch takes from the client. */
 #define MAX_BATCH_BYTES ((Size) 64 * 1024 * 1024)
+
+/* Changes of servers and user mappings that this process has been told of. */
+static uint64 server_changes = 0;
 
 /* Keeps an error to be raised when the records before it are processed. */
 static void
@@ -195,6 +200,28 @@ add_partitions(KsSource *source, int n, List *stored, const char *start)
 	MemoryContextSwitchTo(old);
 }
 
+/* Syscache callback: options of some server, or a user mapping, have changed. */
+static void
+servers_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	server_changes++;
+}
+
+/* Notes which options the source is opened with. */
+static void
+note_server(KsSource *source)
+{
+	static bool watching = false;
+
+	if (!watching)
+	{
+		CacheRegisterSyscacheCallback(FOREIGNSERVEROID, servers_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(USERMAPPINGOID, servers_changed, (Datum) 0);
+		watching = true;
+	}
+	source->server_changes = server_changes;
+}
+
 /* See source.h. */
 KsSource *
 ks_source_open(const KsQueryRow *query, Oid stream, List *stored)
@@ -210,6 +237,7 @@ ks_source_open(const KsQueryRow *query, Oid stream, List *stored)
 	source->reader = ks_reader_create(rel);
 	table_close(rel, NoLock);
 	def = source->reader->def;
+	note_server(source);
 	source->positions = stored;
 	source->start = query->start;
 	foreach(lc, stored)
@@ -268,6 +296,10 @@ ask_broker(KsSource *source)
 bool
 ks_source_connect(KsSource *source, bool patient)
 {
+	if (source->consumer != NULL && source->server_changes != server_changes)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("server or user mapping of topic \"%s\" was altered", source->reader->def->topic)));
 	if (source->connected)
 		return true;
 	if (patient)

@@ -29,6 +29,7 @@ typedef struct KsSource
 	KsEventBatch *events;		/* bytes of the running batch */
 	List	   *positions;		/* KsPosition *, as stored when the source was opened */
 	const char *start;			/* where partitions without one begin */
+	uint64		server_changes; /* changes of servers and user mappings before it was opened */
 	bool		connected;		/* partitions are known and their positions checked */
 	int			failed_requests;	/* in a row, because no broker answered */
 	TimestampTz partitions_checked;
@@ -50,6 +51,8 @@ extern void ks_source_close(KsSource *source);
  * Asks the broker for the partitions, checks the positions and begins to fetch;
  * outside of transactions, where the caller is a worker.  False, with trouble
  * set, if no broker answers; with patient that is waited for, and then an error.
+ * Called before every fetch; an error that passes when the server's options or
+ * the user mapping have changed, so that the source is opened with the new ones.
  */
 extern bool ks_source_connect(KsSource *source, bool patient);
 

@@ -86,5 +86,6 @@ check "files under 1,200 lines" file_size
 check "functions of at most 100 lines, each with a comment above" python3 test/check/functions.py src test bench
 check "nothing left half done" no_leftovers
 check "scripts parse" shell_syntax
+check "docs/reference.md mentions what users can call, read and set" test/check/reference.sh
 check "every regression test has its expected output" regress_pairs
 tally

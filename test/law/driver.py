@@ -398,6 +398,8 @@ class Run:
             self.fill_base()
             self.create_queries()
             self.find_bad()
+            for sql in self.case.get("session", []):
+                self.ks.run(sql)
             for event in self.case["events"]:
                 self.event(event)
             self.compare_streams()

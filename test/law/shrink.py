@@ -80,6 +80,8 @@ def fewer_parts(case):
             yield without(case, lambda c: c["query"][part].pop(i))
     for i in reversed(range(len(query["keys"]))):
         yield without(case, lambda c: drop_key(c["query"], i))
+    for i in range(len(case.get("session", []))):
+        yield without(case, lambda c: c["session"].pop(i))
     if case.get("refuse"):
         yield without(case, lambda c: c.__setitem__("refuse", None))
     for stream in range(len(case["streams"])):

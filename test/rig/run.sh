@@ -59,6 +59,7 @@ stage() {
 	(cd "$source_tree" && cp -Rp Makefile kstream.control test sql expected src "$run/tree/") || die "cannot copy the tests"
 	[ ! -d "$source_tree/bench" ] || cp -Rp "$source_tree/bench" "$run/tree/"
 	[ ! -d "$source_tree/demo" ] || cp -Rp "$source_tree/demo" "$run/tree/"
+	[ ! -d "$source_tree/docs" ] || cp -Rp "$source_tree/docs" "$run/tree/"
 	chmod -R a+rX "$run/tree"
 	if as_server test -r "$source_cache/kafka/pom.xml"; then
 		ln -s "$source_cache/kafka" "$run/cache/kafka"

@@ -252,7 +252,7 @@ note "records sent: @sent";
 	my $error;
 
 	# a query that failed by the last fault is tried again by itself
-	wait_for(120, sub { ($error = sql_error($node, $db, 'SELECT kstream.wait(timeout => $$3 min$$)')) !~ /^KS002/ });
+	wait_for(120, sub { ($error = sql_error($node, $db, 'SELECT kstream.wait(timeout => $$10 min$$)')) !~ /^KS002/ });
 	is($error, '', 'all queries get to the end');
 }
 archive_topic($node, $db, $events, 'events_archive');

@@ -12,6 +12,7 @@
 
 #define BATCH 10000
 
+/* Reads the topic once. */
 int
 main(int argc, char **argv)
 {

@@ -22,6 +22,7 @@ delivered(rd_kafka_t *client, const rd_kafka_message_t *message, void *arg)
 		failed++;
 }
 
+/* Makes and produces the records. */
 int
 main(int argc, char **argv)
 {

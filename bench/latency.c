@@ -279,6 +279,7 @@ percentile(double p)
 	return latencies[(long) ((nlatencies - 1) * p)] / 1000.0;
 }
 
+/* Runs producer and reader together, and prints the percentiles. */
 int
 main(int argc, char **argv)
 {

@@ -116,7 +116,7 @@ start_servers() {
 	kafkaport=$(free_port) && pgport=$(free_port) || exit 1
 	broker=$run/broker
 	cluster=$run/cluster
-	export KS_BROKER_OPTS="-Xmx1g -XX:TieredStopAtLevel=4 -XX:+UseG1GC -XX:-UseSerialGC"
+	export KS_BROKER_OPTS="-Xmx1g -XX:TieredStopAtLevel=4"
 	export KS_BROKER_CONFIG="broker.session.timeout.ms=9000
 		broker.heartbeat.interval.ms=1000"
 	log "broker: starting"

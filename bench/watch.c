@@ -88,6 +88,7 @@ server_cpu(int postmaster, int but)
 	return total;
 }
 
+/* Resumes the query, watches it to its end, and prints what it took. */
 int
 main(int argc, char **argv)
 {

@@ -249,6 +249,7 @@ produce_orders(const char *customers, const char *orders, unsigned count, double
 	}
 }
 
+/* Does what the command line says; see the top of the file. */
 int
 main(int argc, char **argv)
 {

@@ -423,6 +423,7 @@ volatile_function_checker(Oid funcid, void *context)
 }
 
 /* Walker: finds a volatile function or expression. */
+/* Does the expression or query call a volatile function, in a view it reads as well? */
 static bool
 find_volatile(Node *node, void *context)
 {
@@ -432,8 +433,15 @@ find_volatile(Node *node, void *context)
 		return true;
 	if (IsA(node, NextValueExpr))
 		return true;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		return rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW && rte->inFromCl &&
+			find_volatile((Node *) view_query(rte->relid), context);
+	}
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, find_volatile, context, 0);
+		return query_tree_walker((Query *) node, find_volatile, context, QTW_EXAMINE_RTES_BEFORE);
 	return expression_tree_walker(node, find_volatile, context);
 }
 

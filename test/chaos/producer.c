@@ -93,6 +93,7 @@ make_client(const char *id)
 	set(conf, "bootstrap.servers", bootstrap);
 	set(conf, "linger.ms", "2");
 	set(conf, "enable.idempotence", "true");
+	set(conf, "message.max.bytes", "50000000");
 	set(conf, "message.timeout.ms", id ? "60000" : "0");
 	set(conf, "reconnect.backoff.max.ms", "200");
 	set(conf, "topic.metadata.refresh.interval.ms", "1000");
@@ -397,6 +398,7 @@ load(const char *topic, int partitions, double rate, int keys, long size)
 	free(ids);
 }
 
+/* See the head of this file. */
 int
 main(int argc, char **argv)
 {

@@ -433,12 +433,17 @@ def tolerate(differences, approx):
     rest = []
     for row in left:
         for other in right:
-            if all(close(row[i], other[i]) if i in approx else row[i] == other[i] for i in range(2, len(row))):
+            if all(close(row[i], other[i]) if i in approx else alike(row[i], other[i]) for i in range(2, len(row))):
                 right.remove(other)
                 break
         else:
             rest.append(row)
     return rest + right
+
+
+def alike(a, b):
+    """Equal, or two spellings of a key of which only one can stand in the table."""
+    return a == b or str(a).strip().lower() == str(b).strip().lower()
 
 
 def close(a, b):

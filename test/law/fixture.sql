@@ -66,32 +66,44 @@ CREATE AGGREGATE card(anycompatible) (sfunc = array_append, stype = anycompatibl
 CREATE AGGREGATE my_disc(float8 ORDER BY anyelement) (sfunc = ordered_set_transition, stype = internal,
 	finalfunc = percentile_disc_final, finalfunc_extra);
 
--- Which records fail when the row-wise part runs over them alone: plain
--- Postgres, one subtransaction per record.  base.* holds all records, arc.*
--- is filled with one at a time.
+-- Which records fail when the row-wise part runs over them alone, in plain
+-- Postgres: arc.* is filled with a range of all records of base.*, and halved for
+-- as long as the range fails.
+CREATE FUNCTION bad_range(streams text[], sql text, low bigint, high bigint)
+RETURNS TABLE (stream text, part int, off bigint, state text) LANGUAGE plpgsql AS $$
+DECLARE
+	name text;
+	failed text;
+BEGIN
+	FOREACH name IN ARRAY streams LOOP
+		EXECUTE format('DELETE FROM arc.%I', name);
+		EXECUTE format('INSERT INTO arc.%I SELECT b.* FROM base.%I b JOIN base.numbered n'
+			' ON n.stream = %L AND n.part = b._partition AND n.off = b._offset WHERE n.n BETWEEN $1 AND $2', name, name, name)
+			USING low, high;
+	END LOOP;
+	BEGIN
+		EXECUTE sql;
+		RETURN;
+	EXCEPTION WHEN OTHERS THEN
+		failed := SQLSTATE;
+	END;
+	IF low = high THEN
+		RETURN QUERY SELECT n.stream, n.part, n.off, failed FROM base.numbered n WHERE n.n = low;
+	ELSE
+		RETURN QUERY SELECT * FROM lk.bad_range(streams, sql, low, (low + high) / 2);
+		RETURN QUERY SELECT * FROM lk.bad_range(streams, sql, (low + high) / 2 + 1, high);
+	END IF;
+END $$;
+
 CREATE FUNCTION bad_records(streams text[], sql text)
 RETURNS TABLE (stream text, part int, off bigint, state text) LANGUAGE plpgsql AS $$
 DECLARE
 	name text;
-	record record;
 BEGIN
+	CREATE TABLE base.numbered (n bigserial, stream text, part int, off bigint);
 	FOREACH name IN ARRAY streams LOOP
-		EXECUTE format('DELETE FROM arc.%I', name);
+		EXECUTE format('INSERT INTO base.numbered (stream, part, off) SELECT %L, _partition, _offset FROM base.%I', name, name);
 	END LOOP;
-	FOREACH name IN ARRAY streams LOOP
-		FOR record IN EXECUTE format('SELECT _partition, _offset FROM base.%I', name) LOOP
-			EXECUTE format('INSERT INTO arc.%I SELECT * FROM base.%I WHERE _partition = $1 AND _offset = $2', name, name)
-				USING record._partition, record._offset;
-			BEGIN
-				EXECUTE sql;
-			EXCEPTION WHEN OTHERS THEN
-				stream := name;
-				part := record._partition;
-				off := record._offset;
-				state := SQLSTATE;
-				RETURN NEXT;
-			END;
-			EXECUTE format('DELETE FROM arc.%I', name);
-		END LOOP;
-	END LOOP;
+	RETURN QUERY SELECT b.* FROM (SELECT max(n) AS top FROM base.numbered) m, lk.bad_range(streams, sql, 1, m.top) b
+		WHERE m.top IS NOT NULL;
 END $$;

@@ -137,6 +137,29 @@ is(rows("SELECT count(*) FROM r a JOIN r b USING (n)"), '300', 'a stream joined 
 like(sql_error($node, $db, "UPDATE r SET n = 1"), qr/^\w{5}: /, 'no UPDATE of a stream');
 like(sql_error($node, $db, "DELETE FROM r"), qr/^\w{5}: /, 'no DELETE from a stream');
 
+# --- records of odd shapes ---------------------------------------------------
+
+$topic = create_topic('odd', 1, config => ['max.message.bytes=20000000']);
+$producer->send($topic, 'big', '{"n": 1, "t": "' . 'x' x 10_000_000 . '"}');
+$producer->send($topic, '', '{"n": 2}', headers => [ map { ("h$_", $_) } (1 .. 28) ]);
+$producer->send($topic, 'later', '{"n": 3}', timestamp => 253402300799000);
+$producer->send($topic, 'too late', '{"n": 4}', timestamp => 9223372036854775);
+$producer->send($topic, "k\xff", '{"n": 5, "t": "\ud83d\ude00"}');
+$producer->send($topic, 'zero', '{"n": 6, "t": "a\u0000b"}');
+$producer->send($topic, 'deep', '{"n": 7, "t": ' . '[' x 2000 . ']' x 2000 . '}');
+$producer->flush;
+rows("SELECT kstream.create_stream('odd', 'n int, t text', topic => '$topic', key_format => 'bytea')");
+is(rows("SELECT array_agg(n ORDER BY n) FROM odd WHERE n IN (1, 2, 3, 5)"), '{1,2,3,5}', 'records of odd shapes can be read');
+is(rows('SELECT length(t) FROM odd WHERE n = 1'), '10000000', 'a record of 10 MB');
+is(rows('SELECT count(*) FROM odd, jsonb_object_keys(_headers) WHERE n = 2'), '28', 'many headers');
+is(rows('SELECT _key FROM odd WHERE n = 5'), '\x6bff', 'a key that is no text');
+create_and_wait("SELECT kstream.create_table_as('odd_rows', 'SELECT n, length(t) AS l, _offset AS o FROM odd')", 'odd_rows');
+is(rows("SELECT count(*) + (SELECT count(*) FROM kstream.dead_letters WHERE query = 'odd_rows') FROM odd_rows"), '7',
+	'each is either in the table or a dead letter');
+is(rows(q(SELECT "offset", sqlstate, length(value) FROM kstream.dead_letters WHERE query = 'odd_rows' AND "offset" = 5)),
+	'5|22P05|25', 'a zero character is a bad record');
+note rows(q(SELECT "offset", sqlstate, message FROM kstream.dead_letters WHERE query = 'odd_rows'));
+
 # --- creating topics -------------------------------------------------------
 
 $topic = topic_name('made');

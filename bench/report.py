@@ -78,7 +78,7 @@ def throughput(runs):
 
 def latency(runs):
     """The table of the paced runs."""
-    names = [n for n in ("kstream-latency", "streams-latency", "streams-eos-latency") if n in runs]
+    names = [n for n in ("client-latency", "kstream-latency", "streams-latency", "streams-eos-latency") if n in runs]
     if not names:
         return
     print("| measurement | p50 ms | p90 ms | p99 ms | max ms | p99 of each run | cores used | runs | right |")

@@ -45,16 +45,12 @@
 #define STATE_GID 1
 #define STATE_NINPUTS 2
 
-/* See aggregate_int.h. */
-void
-ks_aggregate_group_context(void *arg)
+/* The key of a group, for messages. */
+static char *
+describe_group(AggregateOperator *op, AggGroup *group)
 {
-	AggregateOperator *op = ((void **) arg)[0];
-	AggGroup   *group = ((void **) arg)[1];
 	StringInfoData buf;
 
-	if (group == NULL || op->plan->nkeys == 0)
-		return;
 	initStringInfo(&buf);
 	for (int i = 0; i < op->plan->nkeys; i++)
 	{
@@ -71,7 +67,36 @@ ks_aggregate_group_context(void *arg)
 			text = psprintf("%.*s...", pg_mbcliplen(text, strlen(text), 100), text);
 		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", text);
 	}
-	errcontext("group (%s) of continuous query \"%s\"", buf.data, get_rel_name(op->query->relation));
+	return buf.data;
+}
+
+/*
+ * raise_for_group
+ *		Raises the error that is being handled, its message naming the group it
+ *		belongs to.
+ */
+static void
+raise_for_group(AggregateOperator *op, MemoryContext cxt)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(cxt);
+	edata = CopyErrorData();
+	FlushErrorState();
+	switch (ERRCODE_TO_CATEGORY(edata->sqlerrcode))
+	{
+		case ERRCODE_INTERNAL_ERROR:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+			break;
+		default:
+			if (op->culprit != NULL && op->plan->nkeys > 0)
+				edata->message = psprintf("%s, in group (%s) of continuous query \"%s\"", edata->message,
+										  describe_group(op, op->culprit), get_rel_name(op->query->relation));
+	}
+	ReThrowError(edata);
 }
 
 /* Names the state's and the result's key columns have now. */
@@ -453,10 +478,7 @@ write_states(AggregateOperator *op)
 {
 	WriteOrder *order;
 	int			changed;
-	void	   *context[2] = {op, NULL};
-	ErrorContextCallback callback = {error_context_stack, ks_aggregate_group_context, context};
 
-	error_context_stack = &callback;
 	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
 								op->state_keys, op->state_hints);
 	order = changed_groups(op, &changed);
@@ -464,7 +486,7 @@ write_states(AggregateOperator *op)
 	{
 		AggGroup   *group = order[i].group;
 
-		context[1] = group;
+		op->culprit = group;
 		if (op->plan->keep_inputs && !group->exists)
 			group->gid = nextval_internal(get_relname_relid("log_batch", get_namespace_oid("kstream_catalog", false)),
 										  false);
@@ -476,7 +498,7 @@ write_states(AggregateOperator *op)
 	}
 	ks_writer_close(op->writer);
 	op->writer = NULL;
-	error_context_stack = callback.previous;
+	op->culprit = NULL;
 	return changed;
 }
 
@@ -509,16 +531,25 @@ aggregate_apply(KsOperator *base)
 {
 	AggregateOperator *op = (AggregateOperator *) base;
 	MemoryContext old;
-	int64		changed;
+	volatile int64 changed = 0;
 
 	if (ks_group_table_count(op->groups) == 0)
 		return 0;
 	old = MemoryContextSwitchTo(op->cxt);
-	changed = write_states(op);
-	if (op->plan->keep_inputs)
-		write_inputs(op);
-	if (!op->state_is_visible)
-		changed = ks_aggregate_write_result(op);
+	op->culprit = NULL;
+	PG_TRY();
+	{
+		changed = write_states(op);
+		if (op->plan->keep_inputs)
+			write_inputs(op);
+		if (!op->state_is_visible)
+			changed = ks_aggregate_write_result(op);
+	}
+	PG_CATCH();
+	{
+		raise_for_group(op, old);
+	}
+	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	return changed;
 }

@@ -46,6 +46,7 @@ typedef struct AggregateOperator
 	KsTableHints *result_hints;
 	KsTableWriter *writer;		/* on the state */
 	KsGroupTable *groups;
+	AggGroup   *culprit;		/* group that an error now would belong to, or NULL */
 	/* kept inputs */
 	AggInput   *inputs;
 	int			ninputs;
@@ -60,8 +61,5 @@ typedef struct AggregateOperator
 
 /* Brings the result table up to date with the touched groups; returns rows changed. */
 extern int64 ks_aggregate_write_result(AggregateOperator *op);
-
-/* Error context naming the group that is being written. */
-extern void ks_aggregate_group_context(void *arg);
 
 #endif							/* KS_AGGREGATE_INT_H */

@@ -186,6 +186,11 @@ run_final_statement(AggregateOperator *op, TupleDesc desc, int from, int to)
 		SPI_keepplan(plan);
 		op->final_plan = plan;
 	}
+	if (ks_log_statements)
+		ereport(LOG,
+				(errmsg("continuous query \"%s\" runs over %d groups: %s",
+						get_rel_name(op->query->relation), to - from, op->plan->final_sql),
+				 errhidestmt(true)));
 	options.dest = &receiver.pub;
 	rc = SPI_execute_plan_extended(op->final_plan, &options);
 	if (rc < 0)
@@ -200,7 +205,7 @@ run_final_statement(AggregateOperator *op, TupleDesc desc, int from, int to)
  *		to a record; to name the group, the statement is run again group by group.
  */
 static void
-compute_final_rows(AggregateOperator *op, TupleDesc desc, AggGroup **culprit)
+compute_final_rows(AggregateOperator *op, TupleDesc desc)
 {
 	int			n = ks_group_table_count(op->groups);
 	MemoryContext old = CurrentMemoryContext;
@@ -233,15 +238,15 @@ compute_final_rows(AggregateOperator *op, TupleDesc desc, AggGroup **culprit)
 		ReThrowError(edata);
 	for (int g = 0; g < n; g++)
 	{
-		*culprit = (AggGroup *) ks_group_table_nth(op->groups, g);
+		op->culprit = (AggGroup *) ks_group_table_nth(op->groups, g);
 		run_final_statement(op, desc, g, g + 1);
 	}
-	*culprit = NULL;
+	op->culprit = NULL;
 }
 
 /* Result rows recomputed from kept inputs, group by group. */
 static void
-recompute_rows(AggregateOperator *op, TupleDesc desc, AggGroup **culprit)
+recompute_rows(AggregateOperator *op, TupleDesc desc)
 {
 	int			n = ks_group_table_count(op->groups);
 	int			nkeys = op->plan->nkeys;
@@ -259,6 +264,11 @@ recompute_rows(AggregateOperator *op, TupleDesc desc, AggGroup **culprit)
 			elog(ERROR, "could not prepare the recomputing statement: %s", SPI_result_code_string(SPI_result));
 		SPI_keepplan(op->recompute_plan);
 	}
+	if (ks_log_statements)
+		ereport(LOG,
+				(errmsg("continuous query \"%s\" runs for each of %d groups: %s",
+						get_rel_name(op->query->relation), n, op->plan->recompute_sql),
+				 errhidestmt(true)));
 	for (int g = 0; g < n; g++)
 	{
 		AggGroup   *group = (AggGroup *) ks_group_table_nth(op->groups, g);
@@ -267,7 +277,7 @@ recompute_rows(AggregateOperator *op, TupleDesc desc, AggGroup **culprit)
 
 		if (!group->changed)
 			continue;
-		*culprit = group;
+		op->culprit = group;
 		args[0] = Int64GetDatum(group->gid);
 		argnulls[0] = ' ';
 		for (int i = 0; i < nkeys; i++)
@@ -286,7 +296,7 @@ recompute_rows(AggregateOperator *op, TupleDesc desc, AggGroup **culprit)
 		op->rows[g] = heap_form_minimal_tuple(desc, values, nulls);
 		SPI_freetuptable(SPI_tuptable);
 	}
-	*culprit = NULL;
+	op->culprit = NULL;
 }
 
 /* Writes the row of one group, if it differs from the one in the table. */
@@ -324,34 +334,31 @@ int64
 ks_aggregate_write_result(AggregateOperator *op)
 {
 	int			n = ks_group_table_count(op->groups);
-	void	   *context[2] = {op, NULL};
-	ErrorContextCallback callback = {error_context_stack, ks_aggregate_group_context, context};
 	KsTableWriter *writer;
 	TupleTableSlot *row_slot;
 	int64		changed = 0;
 
-	error_context_stack = &callback;
 	op->rows = palloc0(sizeof(MinimalTuple) * n);
 	op->groups_desc = make_groups_desc(op->plan);
 	writer = ks_writer_open(op->query->relation, op->result_keys, op->result_hints);
 	if (op->plan->keep_inputs)
-		recompute_rows(op, RelationGetDescr(writer->rel), (AggGroup **) &context[1]);
+		recompute_rows(op, RelationGetDescr(writer->rel));
 	else if (op->plan->outputs != NULL)
 		compute_plain_rows(op, RelationGetDescr(writer->rel));
 	else
-		compute_final_rows(op, RelationGetDescr(writer->rel), (AggGroup **) &context[1]);
+		compute_final_rows(op, RelationGetDescr(writer->rel));
 
 	row_slot = MakeSingleTupleTableSlot(RelationGetDescr(writer->rel), &TTSOpsMinimalTuple);
 	for (int g = 0; g < n; g++)
 	{
 		AggGroup   *group = (AggGroup *) ks_group_table_nth(op->groups, g);
 
-		context[1] = group;
+		op->culprit = group;
 		if (group->changed && write_row(op, writer, row_slot, group))
 			changed++;
 	}
 	ExecDropSingleTupleTableSlot(row_slot);
 	ks_writer_close(writer);
-	error_context_stack = callback.previous;
+	op->culprit = NULL;
 	return changed;
 }

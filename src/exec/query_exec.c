@@ -8,8 +8,8 @@
  * a row out and reports it.  An error of an expression is different: it ends the
  * statement.  Then the row that the scan returned last is suspected; if the
  * statement fails on that record alone it is bad, and the batch is run again
- * without it.  If it does not, every record is tried alone.  An error that no
- * single record reproduces is the query's own and is raised.
+ * without it.  After a few of those, the bad ones are looked for in one pass.  An
+ * error that no single record reproduces is the query's own and is raised.
  *
  * A plan is kept per class of batch size, because the right join method for a
  * few rows is wrong for thousands; plans are made anew when the tables looked up
@@ -44,7 +44,7 @@
 #define SMALL_BATCH_PLANNED 20
 #define LARGE_BATCH_PLANNED 10000
 
-/* Errors found by retrying the batch before each record is tried alone. */
+/* Errors found by retrying the batch before bad records are looked for one after the other. */
 #define MAX_RETRIES 3
 
 /* Grown tables are looked for at most this often. */
@@ -87,6 +87,7 @@ typedef struct ExecRun
 	KsExecResult *result;
 	MemoryContext cxt;			/* caller's: for the result */
 	int			nrows;
+	bool		each_alone;		/* run record by record, see run_first_phase */
 } ExecRun;
 
 /* Hands one row of the row statement to the operator. */
@@ -194,7 +195,7 @@ get_plan(KsQueryExec *exec, int nrows)
 /*
  * check_result_columns
  *		The result's first attributes are the columns of the query, in order: the
- *		table was made from it.  They may be renamed, but not dropped or changed.
+ *		table was made from it.
  */
 static void
 check_result_columns(const KsQueryRow *query, KsAnalysis *analysis)
@@ -217,7 +218,7 @@ check_result_columns(const KsQueryRow *query, KsAnalysis *analysis)
 							tle->resno, RelationGetRelationName(rel)),
 					 errdetail("The query makes \"%s\" of type %s there.", tle->resname,
 							   format_type_be(exprType((Node *) tle->expr))),
-					 errhint("Columns of a result table may be renamed or added, not dropped or changed; drop the table and create the query anew.")));
+					 errhint("The columns of a result table must stay as the query makes them; drop the table and create the query anew.")));
 	}
 	table_close(rel, NoLock);
 }
@@ -346,6 +347,11 @@ execute_rows(ExecRun *run, int nrows, bool check_only)
 	SPIExecuteOptions options = {0};
 	int			rc;
 
+	if (ks_log_statements)
+		ereport(LOG,
+				(errmsg("continuous query \"%s\" runs over %d rows: %s",
+						get_rel_name(exec->query->relation), nrows, exec->row_sql),
+				 errhidestmt(true)));
 	options.dest = &receiver.pub;
 	options.read_only = false;
 	rc = SPI_execute_plan_extended(get_plan(exec, nrows), &options);
@@ -353,9 +359,9 @@ execute_rows(ExecRun *run, int nrows, bool check_only)
 		elog(ERROR, "could not run the statement of a continuous query: %s", SPI_result_code_string(rc));
 }
 
-/* Shows all batches in full, or none but one row of one of them. */
+/* Shows all batches in full. */
 static void
-show_rows(ExecRun *run, KsBatch *only, int row)
+show_all(ExecRun *run)
 {
 	ListCell   *lc;
 
@@ -363,16 +369,23 @@ show_rows(ExecRun *run, KsBatch *only, int row)
 	{
 		KsBatch    *batch = lfirst(lc);
 
-		if (only == NULL)
-		{
-			batch->first = 0;
-			batch->last = batch->nrows;
-		}
-		else
-		{
-			batch->first = batch == only ? row : 0;
-			batch->last = batch == only ? row + 1 : 0;
-		}
+		batch->first = 0;
+		batch->last = batch->nrows;
+	}
+}
+
+/* Shows nothing but rows from..to of one batch. */
+static void
+show_rows(ExecRun *run, KsBatch *only, int from, int to)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		batch->first = batch == only ? from : 0;
+		batch->last = batch == only ? to : 0;
 	}
 }
 
@@ -390,12 +403,12 @@ execute_each_row(ExecRun *run)
 		{
 			if (batch->skip[row])
 				continue;
-			show_rows(run, batch, row);
+			show_rows(run, batch, row, row + 1);
 			execute_rows(run, 1, false);
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
-	show_rows(run, NULL, 0);
+	show_all(run);
 }
 
 /*
@@ -418,7 +431,7 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 	{
 		if (!check_only)
 			exec->op->begin(exec->op, exec->attempt_cxt);
-		if (exec->record_by_record && !check_only)
+		if ((exec->record_by_record || run->each_alone) && !check_only)
 			execute_each_row(run);
 		else
 			execute_rows(run, nrows, check_only);
@@ -451,9 +464,8 @@ record_is_bad(ExecRun *run, KsBatch *batch, int row)
 
 	if (batch->skip[row])
 		return true;
-	show_rows(run, batch, row);
+	show_rows(run, batch, row, row + 1);
 	edata = try_rows(run, 1, true);
-	show_rows(run, NULL, 0);
 	if (edata == NULL)
 		return batch->skip[row];
 	mark_bad(run, batch, row, edata->sqlerrcode, edata->message);
@@ -461,9 +473,55 @@ record_is_bad(ExecRun *run, KsBatch *batch, int row)
 	return true;
 }
 
-/* Tries every record alone; returns true if one was found bad. */
+/*
+ * find_bad_rows
+ *		Finds the bad rows from..to of a batch; returns true if there is one.  The
+ *		statement runs over them until it fails; the row it stopped at is tried
+ *		alone, and the search goes on behind it.  Where the row it stopped at is not
+ *		to blame, halves are searched.  The plan for few rows is used throughout: it
+ *		costs nothing to start.
+ */
 static bool
-try_each_record(ExecRun *run)
+find_bad_rows(ExecRun *run, KsBatch *batch, int from, int to)
+{
+	bool		found = false;
+
+	check_stack_depth();
+	while (from < to)
+	{
+		ErrorData  *edata;
+		int			row;
+
+		CHECK_FOR_INTERRUPTS();
+		if (to - from == 1)
+			return record_is_bad(run, batch, from) || found;
+		ks_current_batch = NULL;
+		show_rows(run, batch, from, to);
+		edata = try_rows(run, 1, true);
+		if (edata == NULL)
+			return found;
+		FreeErrorData(edata);
+		row = ks_current_row;
+		if (ks_current_batch == batch && row >= from && row < to && !batch->skip[row] &&
+			record_is_bad(run, batch, row))
+		{
+			found = true;
+			from = row + 1;
+		}
+		else
+		{
+			int			middle = from + (to - from) / 2;
+
+			found |= find_bad_rows(run, batch, from, middle);
+			from = middle;
+		}
+	}
+	return found;
+}
+
+/* Finds the bad rows of all batches; returns true if there is one. */
+static bool
+find_all_bad_rows(ExecRun *run)
 {
 	ListCell   *lc;
 	bool		found = false;
@@ -472,12 +530,7 @@ try_each_record(ExecRun *run)
 	{
 		KsBatch    *batch = lfirst(lc);
 
-		for (int row = 0; row < batch->nrows; row++)
-		{
-			if (!batch->skip[row] && record_is_bad(run, batch, row))
-				found = true;
-			CHECK_FOR_INTERRUPTS();
-		}
+		found |= find_bad_rows(run, batch, 0, batch->nrows);
 	}
 	return found;
 }
@@ -485,7 +538,8 @@ try_each_record(ExecRun *run)
 /*
  * run_first_phase
  *		Runs the row statement until it ends without an error, leaving bad
- *		records out.
+ *		records out.  A statement that fails although no record does on its own
+ *		(another plan may evaluate in another order) is run record by record once.
  */
 static void
 run_first_phase(ExecRun *run)
@@ -499,18 +553,20 @@ run_first_phase(ExecRun *run)
 		int			row;
 
 		ks_current_batch = NULL;
-		show_rows(run, NULL, 0);
+		show_all(run);
 		edata = try_rows(run, run->nrows, false);
 		if (edata == NULL)
 			return;
 		suspect = ks_current_batch;
 		row = ks_current_row;
 		CHECK_FOR_INTERRUPTS();
+		if (run->each_alone)
+			ThrowErrorData(edata);
 		if (retries++ < MAX_RETRIES && suspect != NULL && row >= 0 && !suspect->skip[row] &&
 			record_is_bad(run, suspect, row))
 			continue;
-		if (!try_each_record(run))
-			ThrowErrorData(edata);
+		if (!find_all_bad_rows(run))
+			run->each_alone = true;
 	}
 }
 
@@ -554,14 +610,14 @@ show_batches(ExecRun *run)
 		ks_batch_show(batch);
 		run->nrows += batch->nrows;
 	}
-	show_rows(run, NULL, 0);
+	show_all(run);
 }
 
 /* See query_exec.h. */
 void
 ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 {
-	ExecRun		run = {exec, batches, result, CurrentMemoryContext, 0};
+	ExecRun		run = {exec, batches, result, CurrentMemoryContext, 0, false};
 	KsOwnerScope scope;
 
 	memset(result, 0, sizeof(*result));

@@ -445,7 +445,7 @@ ks_topic_create(Oid serverid, Oid userid, const char *topic, int partitions, int
 		rd_kafka_event_destroy(event);
 	}
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-		ks_request_failed(client, err, text, "create topic", topic);
+		ks_request_failed(client, err, text, "create the partitions", topic);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(mcxt);
 	return err == RD_KAFKA_RESP_ERR_NO_ERROR;

@@ -422,7 +422,6 @@ volatile_function_checker(Oid funcid, void *context)
 	return false;
 }
 
-/* Walker: finds a volatile function or expression. */
 /* Does the expression or query call a volatile function, in a view it reads as well? */
 static bool
 find_volatile(Node *node, void *context)

@@ -43,6 +43,9 @@
 #define KS_PARSED_SERVER "kstream server"
 
 /* How long a definition waits for the broker. */
+/* A topic just created is looked for so often, with this pause, before it is given up. */
+#define KS_TOPIC_VISIBLE_TRIES 50
+#define KS_TOPIC_VISIBLE_MS 100
 #define KS_TOPIC_TIMEOUT_MS 30000
 
 /* Types of the metadata columns. */
@@ -463,11 +466,25 @@ void
 ks_ensure_topic(const char *server, const char *topic, int partitions)
 {
 	Oid			serverid = GetForeignServerByName(server, false)->serverid;
+	KsConsumer *consumer;
 
 	if (!ks_topic_create(serverid, GetUserId(), topic, partitions, -1, KS_TOPIC_TIMEOUT_MS))
+	{
 		ereport(NOTICE,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("topic \"%s\" exists already and is left as it is", topic)));
+		return;
+	}
+	/* Whoever reads it next, a worker at once, should find it there. */
+	consumer = ks_consumer_open(serverid, GetUserId(), "create");
+	for (int i = 0; i < KS_TOPIC_VISIBLE_TRIES; i++)
+	{
+		if (ks_topic_partition_count(consumer, topic, KS_TOPIC_TIMEOUT_MS) > 0)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(KS_TOPIC_VISIBLE_MS * 1000L);
+	}
+	ks_consumer_close(consumer);
 }
 
 /* The caller's schemas in the order they are searched, temporary ones last. */

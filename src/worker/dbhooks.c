@@ -152,7 +152,7 @@ held_database(Node *stmt)
 		return InvalidOid;
 	name = database_to_leave(stmt);
 	database = name != NULL ? get_database_oid(name, true) : InvalidOid;
-	if (!OidIsValid(database) || database == MyDatabaseId || !ks_owns_database(database))
+	if (!OidIsValid(database) || !ks_owns_database(database))
 		return InvalidOid;
 	return ks_database_hold(database) ? database : InvalidOid;
 }

@@ -248,6 +248,21 @@ log_failure(KsRunner *r, int elevel, const char *what, const ErrorData *edata, T
 			 edata->context ? errcontext("%s", edata->context) : 0));
 }
 
+/* error_text: message, detail and hint, as a user is to read them in last_error. */
+static char *
+error_text(const ErrorData *edata)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, edata->message);
+	if (edata->detail != NULL)
+		appendStringInfo(&buf, "\nDETAIL:  %s", edata->detail);
+	if (edata->hint != NULL)
+		appendStringInfo(&buf, "\nHINT:  %s", edata->hint);
+	return buf.data;
+}
+
 /* handle_error: decides when the query is tried again, and who is told why. */
 static void
 handle_error(KsRunner *r, ErrorData *edata)
@@ -284,9 +299,9 @@ handle_error(KsRunner *r, ErrorData *edata)
 		delay_ms = jittered(Min((long) KS_BACKOFF_MIN_MS << Min(r->failures, 6),
 								KS_BACKOFF_MAX_MS));
 		r->failures++;
-		ks_stat_error(r->id, r->generation, true, edata->sqlerrcode, edata->message);
+		ks_stat_error(r->id, r->generation, true, edata->sqlerrcode, error_text(edata));
 		log_failure(r, WARNING, "failed", edata, now);
-		remember_error(r, edata->sqlerrcode, edata->message);
+		remember_error(r, edata->sqlerrcode, error_text(edata));
 		ks_worker_progress();
 	}
 	r->retry_at = TimestampTzPlusMilliseconds(now, delay_ms);

@@ -139,7 +139,7 @@ check_status(const KsTarget *t, const KsQueryRow *row)
 	if (ks_stat_status(t->id, &status) && status.generation == row->generation &&
 		status.state == KS_STATE_FAILED)
 		stopped(t, "has failed", status.message,
-				"It is tried again by itself; see last_error in kstream.queries.");
+				"Remove the cause; it is tried again by itself. Where a topic was replaced or truncated, kstream.reset builds the table anew.");
 }
 
 /* target_create: a query to wait for. */

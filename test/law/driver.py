@@ -123,7 +123,8 @@ class Run:
         self.ks.script = self.script
 
     def create_streams(self):
-        self.ks.run("CREATE SCHEMA st; CREATE SCHEMA arc; CREATE SCHEMA base; CREATE SCHEMA lt; CREATE SEQUENCE lt.seq")
+        self.ks.run("CREATE SCHEMA st; CREATE SCHEMA arc; CREATE SCHEMA base; CREATE SCHEMA lt; CREATE SEQUENCE lt.seq;"
+                    " CREATE VIEW lt.vol AS SELECT random() AS r")
         for sql in self.case["prelude"]:
             self.ks.run(sql)
         for stream in self.case["streams"]:

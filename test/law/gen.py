@@ -175,7 +175,7 @@ REFUSED = [
     "SELECT g, _offset FROM generate_series(1, 3) g FULL JOIN {s} ON g = _offset",
     "SELECT DISTINCT ON (_partition) _offset FROM {s}", "SELECT 1 AS one",
     "WITH RECURSIVE r AS (SELECT _offset AS o FROM {s} UNION ALL SELECT o + 1 FROM r WHERE o < 3) SELECT * FROM r",
-    "SELECT _offset FROM {s} UNION ALL SELECT 1", "SELECT nextval('lt.seq') FROM {s}",
+    "SELECT _offset FROM {s} UNION ALL SELECT 1", "SELECT nextval('lt.seq') FROM {s}", "SELECT r FROM {s}, lt.vol",
 ]
 
 
@@ -340,7 +340,7 @@ class Generator:
     def join(self, rel, first):
         """Joins a lookup to what FROM holds; returns the text of the join."""
         rng = self.rng
-        col = rng.choice([c for c in rel.cols if c.type.key and c.type.equality and not c.row_only])
+        col = rng.choice([c for c in rel.cols if c.type.key and c.type.equality and not c.row_only] or [Col("(1)", T["int4"])])
         kind = rng.choice(["table", "table", "table", "using", "view", "limit", "aggregate", "unnest", "series", "json",
                            "function", "values", "comma", "range", "subselect"])
         outer = rng.choice(["JOIN", "LEFT JOIN"])

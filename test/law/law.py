@@ -147,6 +147,8 @@ def main():
         process.join(10)
         if process.is_alive():
             process.terminate()
+        if process.exitcode != 0 and not args.stop:
+            print("  FAILED  a process of the test died")
             count["mismatch"] += 1
 
     total = sum(count.values())

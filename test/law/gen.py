@@ -319,7 +319,7 @@ class Generator:
             return None
         name = self.name("t")
         key = key_name or name + "_k"
-        unique = rng.random() < 0.5
+        unique = rng.random() < 0.65
         kinds = [rng.choice(["int4", "num", "text", "float8", "bool", "ints", "enum"]) for _ in range(2)]
         cols = [("%s_v%d" % (name, i), TYPES[t]) for i, t in enumerate(kinds)]
         self.prelude.append("CREATE TABLE lt.%s (%s_id int PRIMARY KEY, %s %s%s, %s)" % (
@@ -579,6 +579,8 @@ class Generator:
                 options += ANY_AGGS
                 if col.type.key:
                     options += KEY_AGGS
+            if ordered and rng.random() < 0.3:
+                options = [o for o in options if "{ord}" in o[0]] or options
             text, kind, props = rng.choice(options)
             if "o" in props and not ordered:
                 continue

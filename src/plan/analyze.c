@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -607,7 +608,8 @@ result_is_state(KsAnalysis *analysis)
 	{
 		Aggref	   *aggref = lfirst_node(Aggref, lc);
 
-		if (!ks_agg_saved_is_result(aggref) ||
+		/* A user-defined one needs a flag beside it that tells a NULL state from none. */
+		if (aggref->aggfnoid >= FirstNormalObjectId || !ks_agg_saved_is_result(aggref) ||
 			tlist_member((Expr *) aggref, query->targetList) == NULL)
 			return false;
 	}

@@ -33,7 +33,7 @@ class ColType:
         return "'%s'::%s" % (value.replace("'", "''"), self.base())
 
 
-LONG = ["=repeat('ab', 1250)", "=repeat('x', 3000)", "=repeat('yz', 6000)"]
+LONG = ["=repeat('ac', 1250)", "=repeat('x', 3000)", "=repeat('yz', 6000)"]
 LIMIT = ["=repeat('x', 2595)", "=repeat('x', 2596)", "=repeat('x', 2597)", "=repeat('y', 2600)"]
 WORDS = ["a", "A", "b", "", "abc", "ABC", "1", "7", "-3", "x'y\"z", "ä", "Ä", "a ", "12.5", "2024-02-29", "t"]
 

@@ -776,8 +776,8 @@ def render_rows(query):
     inner = "SELECT " + (", ".join(items) or "1 AS one") + tail(query, False)
     sizes = []
     for i, kind in enumerate(query["keytypes"][:len(query["keys"])]):
-        if TYPES[kind].klass not in FIXED_LENGTH:
-            sizes.append("coalesce(octet_length(q.k%d::text) + 4, 0)" % i)
+        if TYPES[kind].klass not in FIXED_LENGTH and query["keys"][i] not in query["keys"][:i]:
+            sizes.append("coalesce(octet_length(q.k%d::%s) + 4, 0)" % (i, "bytea" if kind == "bytea" else "text"))
     if sizes:
         inner = "SELECT q.*, lk.check_key(%s) FROM (%s OFFSET 0) q" % (" + ".join(sizes), inner)
     return with_clause(query) + inner

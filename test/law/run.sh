@@ -8,8 +8,9 @@ law=$KS_TOP/test/law
 python=python3
 "$python" -c "import psycopg2" 2>/dev/null || python=/usr/bin/python3
 export PYTHONDONTWRITEBYTECODE=1 PGUSER=${PGUSER:-postgres}
-if [ -n "${KS_WORK:-}" ]; then
-	export KS_LAW_FAILURES=${KS_LAW_FAILURES:-$KS_CACHE/failed/law}
+# Below make test, what is kept of a failing run is its folder of logs.
+if [ -n "${KS_WORK:-}" ] && [ -d "$(dirname "$KS_WORK")/log" ]; then
+	export KS_LAW_FAILURES=${KS_LAW_FAILURES:-$(dirname "$KS_WORK")/log/law_failures}
 fi
 
 # Replays the scripts of the corpus, each in a database of its own.

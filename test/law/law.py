@@ -22,6 +22,7 @@ import driver
 import gen
 import shrink
 
+STALLED = 150       # seconds without news after which the run is given up
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -109,19 +110,21 @@ def main():
     for process in jobs:
         process.start()
     count, compared, running, slow, reasons = collections.Counter(), 0, args.jobs, 0, collections.Counter()
-    shown = time.time()
+    shown = last = time.time()
     while running:
         try:
             item = queue.get(timeout=5)
         except queues.Empty:
-            if all(process.is_alive() or process.exitcode == 0 for process in jobs):
+            died = not all(process.is_alive() or process.exitcode == 0 for process in jobs)
+            if not died and time.time() - last < STALLED:
                 continue
-            print("  FAILED  a process of the test died")
+            print("  FAILED  a process of the test %s" % ("died" if died else "makes no progress"))
             count["mismatch"] += 1
             break
         if item is None:
             running -= 1
             continue
+        last = time.time()
         seed, kind, text, done, seconds = item
         if kind in ("shrunk", "check"):
             print("  %s" % ("seed %d: written to %s" % (seed, text) if kind == "shrunk" else text), flush=True)

@@ -114,3 +114,16 @@ SELECT customer, n, total FROM sums ORDER BY 1;
 
 DROP SCHEMA queries CASCADE;
 SELECT count(*) FROM kstream.queries;
+
+-- a function that reads the stream would see the batch only: it is not let
+CREATE SCHEMA queries;
+SET search_path = queries, public;
+SELECT kstream.create_stream('s', 'a int', server => 'local');
+CREATE FUNCTION counted() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM queries.s';
+CREATE FUNCTION listed() RETURNS SETOF int LANGUAGE sql STABLE AS 'SELECT a FROM queries.s';
+SELECT kstream.create_table_as('t1', 'SELECT a, counted() FROM s', paused => true);
+SELECT kstream.create_table_as('t2', 'SELECT s.a, l FROM s, listed() l', paused => true);
+INSERT INTO s VALUES (1), (2);
+SELECT kstream.step('t1');
+SELECT kstream.step('t2');
+DROP SCHEMA queries CASCADE;

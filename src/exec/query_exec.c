@@ -26,6 +26,7 @@
 #include "nodes/nodeFuncs.h"
 #include "storage/bufmgr.h"
 #include "tcop/dest.h"
+#include "utils/plancache.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -64,6 +65,7 @@ struct KsQueryExec
 	const KsQueryRow *query;
 	char	   *row_sql;
 	bool		record_by_record;	/* see KsPlan */
+	int			stream_scans;	/* at most so many in a plan */
 	List	   *lookups;
 	KsOperator *op;
 	SPIPlanPtr	plans[PLAN_CLASSES];
@@ -171,6 +173,40 @@ check_growth(KsQueryExec *exec)
 	}
 }
 
+/*
+ * check_stream_scans
+ *		A set-returning SQL function in FROM may be inlined, and its body may read
+ *		a stream: then the plan reads streams more often than the query does.
+ */
+static void
+check_stream_scans(KsQueryExec *exec, SPIPlanPtr plan)
+{
+	CachedPlan *cached = SPI_plan_get_cached_plan(plan);
+	PlannedStmt *stmt;
+	ListCell   *lc;
+	int			n = 0;
+
+	if (cached == NULL)
+		return;
+	stmt = linitial_node(PlannedStmt, cached->stmt_list);
+	foreach(lc, stmt->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE && ks_is_stream(rte->relid))
+			n++;
+	}
+	ReleaseCachedPlan(cached, CurrentResourceOwner);
+	if (n <= exec->stream_scans)
+		return;
+	SPI_freeplan(plan);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("a function of continuous query \"%s\" reads a stream",
+					get_rel_name(exec->query->relation)),
+			 errhint("Read the stream in the FROM clause of the query itself.")));
+}
+
 /* The plan for a batch of this size. */
 static SPIPlanPtr
 get_plan(KsQueryExec *exec, int nrows)
@@ -187,6 +223,7 @@ get_plan(KsQueryExec *exec, int nrows)
 			elog(ERROR, "could not prepare the statement of a continuous query: %s",
 				 SPI_result_code_string(SPI_result));
 		SPI_keepplan(plan);
+		check_stream_scans(exec, plan);
 		exec->plans[class] = plan;
 	}
 	return exec->plans[class];
@@ -240,6 +277,7 @@ ks_exec_open(const KsQueryRow *query)
 	{
 		exec->row_sql = ks_compile_source(query->source, query->relation);
 		exec->op = ks_upsert_create(query);
+		exec->stream_scans = 1;
 	}
 	else
 	{
@@ -249,6 +287,7 @@ ks_exec_open(const KsQueryRow *query)
 		check_result_columns(query, analysis);
 		exec->row_sql = plan->row_sql;
 		exec->record_by_record = plan->record_by_record;
+		exec->stream_scans = analysis->stream_references;
 		exec->lookups = analysis->lookups;
 		exec->op = plan->kind == KS_QUERY_APPEND ?
 			ks_append_create(query, plan) : ks_aggregate_create(query, plan, analysis);
@@ -354,6 +393,7 @@ execute_rows(ExecRun *run, int nrows, bool check_only)
 				 errhidestmt(true)));
 	options.dest = &receiver.pub;
 	options.read_only = false;
+	ks_batch_statement = exec->row_sql;
 	rc = SPI_execute_plan_extended(get_plan(exec, nrows), &options);
 	if (rc < 0)
 		elog(ERROR, "could not run the statement of a continuous query: %s", SPI_result_code_string(rc));
@@ -640,6 +680,7 @@ ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 	PG_FINALLY();
 	{
 		ks_batch_hide_all();
+		ks_batch_statement = NULL;
 		ks_batch_planned_rows = 0;
 	}
 	PG_END_TRY();

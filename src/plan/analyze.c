@@ -382,6 +382,39 @@ typedef struct RelationContext
 	List	   *lookups;
 } RelationContext;
 
+/* Walker that counts references to streams; takes a query with WITH resolved. */
+static bool
+count_streams(Node *node, int *count)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+		ListCell   *lc;
+
+		foreach(lc, query->rtable)
+		{
+			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+			if (rte->rtekind != RTE_RELATION || !rte->inFromCl)
+				continue;
+			if (rte->relkind == RELKIND_FOREIGN_TABLE && ks_is_stream(rte->relid))
+				(*count)++;
+			else if (rte->relkind == RELKIND_VIEW)
+			{
+				Query	   *view = view_query(rte->relid);
+				InlineContext cxt = {NIL};
+
+				(void) inline_ctes((Node *) view, &cxt);
+				(void) count_streams((Node *) view, count);
+			}
+		}
+		return query_tree_walker(query, count_streams, count, QTW_IGNORE_CTE_SUBQUERIES);
+	}
+	return expression_tree_walker(node, count_streams, count);
+}
+
 /* Walker that fills a RelationContext. */
 static bool
 collect_relations(Node *node, RelationContext *cxt)
@@ -662,6 +695,7 @@ ks_analyze_view(Oid view)
 	(void) inline_ctes((Node *) checked, &cxt);
 	check_query(checked, true);
 	(void) collect_relations((Node *) query, &relations);
+	(void) count_streams((Node *) checked, &analysis->stream_references);
 	analysis->streams = relations.streams;
 	analysis->lookups = relations.lookups;
 

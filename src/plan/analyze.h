@@ -18,6 +18,7 @@ typedef struct KsAnalysis
 	Query	   *query;			/* private copy of the view's query */
 	List	   *streams;		/* oid list: the streams it reads, each once */
 	List	   *lookups;		/* oid list: other relations it reads */
+	int			stream_references;	/* how often it names a stream, through views and WITH too */
 	bool		may_reorder;	/* its joins may hand on records in another order than they came */
 	bool		global;			/* aggregate without GROUP BY */
 	List	   *group_exprs;	/* TargetEntry *: grouping expressions, in order */

@@ -75,6 +75,7 @@ typedef struct KsCheckRun
 } KsCheckRun;
 
 double		ks_batch_planned_rows = 0;
+const char *ks_batch_statement = NULL;
 KsBatch    *ks_current_batch = NULL;
 int			ks_current_row = -1;
 

@@ -100,6 +100,13 @@ extern void ks_batch_report_bad(KsBatch *batch, int row, const KsRecordError *er
 /* Rows a scan is to be planned for (a class of batch sizes), set around SPI_prepare. */
 extern double ks_batch_planned_rows;
 
+/*
+ * Text of the statement that may scan the batches shown, or NULL: any.  Others,
+ * such as the body of a function that the statement calls, would take the batch
+ * for the whole stream.
+ */
+extern const char *ks_batch_statement;
+
 /* The row a scan returned last: a hint for finding the culprit of an error. */
 extern KsBatch *ks_current_batch;
 extern int	ks_current_row;

@@ -243,11 +243,18 @@ static void
 start_scan(ForeignScanState *node, KsScan *scan)
 {
 	KsBatch    *batch = ks_batch_shown(RelationGetRelid(node->ss.ss_currentRelation));
+	const char *statement = node->ss.ps.state->es_sourceText;
 	KsScanRange range;
 
 	scan->started = true;
 	if (batch != NULL)
 	{
+		if (ks_batch_statement != NULL && (statement == NULL || strcmp(statement, ks_batch_statement) != 0))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a function of a continuous query reads stream \"%s\"",
+							RelationGetRelationName(node->ss.ss_currentRelation)),
+					 errhint("Read the stream in the FROM clause of the query itself.")));
 		scan->mode = KS_SCAN_BATCH;
 		scan->batch = batch;
 		start_batch(node, scan);

@@ -25,7 +25,6 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
@@ -40,6 +39,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "catalog/names.h"
 #include "exec/aggstate.h"
 #include "exec/query_exec.h"
 #include "plan/analyze.h"
@@ -122,22 +122,6 @@ create_result_key(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 		run_ddl(psprintf("ALTER TABLE %s SET (fillfactor = 50)", relation));
 }
 
-/* Name of a collation with its schema, which need not be in the search_path the DDL runs with. */
-static char *
-collation_name(Oid collation)
-{
-	HeapTuple	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
-	Form_pg_collation form;
-	char	   *result;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for collation %u", collation);
-	form = (Form_pg_collation) GETSTRUCT(tuple);
-	result = quote_qualified_identifier(get_namespace_name(form->collnamespace), NameStr(form->collname));
-	ReleaseSysCache(tuple);
-	return result;
-}
-
 /* Appends "name type COLLATE x" for a column of a state table. */
 static void
 append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
@@ -145,7 +129,7 @@ append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid coll
 	appendStringInfo(sql, "%s %s", name, format_type_extended(type, typmod,
 															  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 	if (OidIsValid(collation))
-		appendStringInfo(sql, " COLLATE %s", collation_name(collation));
+		appendStringInfo(sql, " COLLATE %s", ks_collation_name(collation));
 }
 
 /* Makes a hidden table part of the result: same owner, dropped with it, guarded. */

@@ -45,6 +45,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "catalog/names.h"
 #include "catalog/query_cat.h"
 #include "stream/local_log.h"
 
@@ -102,7 +103,6 @@ static void create_tables(Relation rel, const KsStreamDef *def, int partitions);
 static void insert_catalog(Oid relid, Oid log, Oid segments, int partitions);
 static char *column_type(const KsColumnDef *column);
 static char *column_collation(const KsColumnDef *column);
-static char *collation_name(Oid collation);
 static void set_owner(const char *table, Oid owner);
 static void depend_on(Oid table, Oid relid);
 static void execute(const char *sql);
@@ -336,23 +336,7 @@ column_collation(const KsColumnDef *column)
 {
 	if (!OidIsValid(column->collation) || column->collation == get_typcollation(getBaseType(column->typid)))
 		return "";
-	return psprintf(" COLLATE %s", collation_name(column->collation));
-}
-
-/* Qualified, quoted name of a collation. */
-static char *
-collation_name(Oid collation)
-{
-	HeapTuple	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
-	Form_pg_collation form;
-	char	   *result;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for collation %u", collation);
-	form = (Form_pg_collation) GETSTRUCT(tuple);
-	result = quote_qualified_identifier(get_namespace_name(form->collnamespace), NameStr(form->collname));
-	ReleaseSysCache(tuple);
-	return result;
+	return psprintf(" COLLATE %s", ks_collation_name(column->collation));
 }
 
 /* Gives a table of the log to the owner of the stream. */

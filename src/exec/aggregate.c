@@ -554,6 +554,19 @@ aggregate_apply(KsOperator *base)
 	return changed;
 }
 
+/* Memory context callback: saved plans live elsewhere and would stay. */
+static void
+drop_plans_callback(void *arg)
+{
+	AggregateOperator *op = arg;
+
+	if (op->final_plan != NULL)
+		SPI_freeplan(op->final_plan);
+	if (op->recompute_plan != NULL)
+		SPI_freeplan(op->recompute_plan);
+	op->final_plan = op->recompute_plan = NULL;
+}
+
 /* See operator.h. */
 KsOperator *
 ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *analysis)
@@ -565,6 +578,9 @@ ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *ana
 	op->base.check = plan->nkeys > 0 ? aggregate_check : NULL;
 	op->base.finish = aggregate_finish;
 	op->base.apply = aggregate_apply;
+	op->callback.func = drop_plans_callback;
+	op->callback.arg = op;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &op->callback);
 	op->query = query;
 	op->plan = plan;
 	op->state_is_visible = analysis->state_is_visible;

@@ -53,6 +53,7 @@ typedef struct AggregateOperator
 	int			maxinputs;
 	TupleDesc	inputs_desc;
 	/* result rows */
+	MemoryContextCallback callback; /* frees the plans with the operator's memory */
 	SPIPlanPtr	final_plan;
 	SPIPlanPtr	recompute_plan;
 	TupleDesc	groups_desc;	/* of KS_GROUPS_RELATION */

@@ -69,6 +69,7 @@ struct KsQueryExec
 	List	   *lookups;
 	KsOperator *op;
 	SPIPlanPtr	plans[PLAN_CLASSES];
+	MemoryContextCallback callback; /* frees the plans with cxt, after an error too */
 	double		lookup_blocks;	/* size of the tables looked up when the plans were made */
 	TimestampTz growth_checked;
 };
@@ -150,6 +151,13 @@ drop_plans(KsQueryExec *exec)
 			SPI_freeplan(exec->plans[i]);
 		exec->plans[i] = NULL;
 	}
+}
+
+/* Memory context callback: saved plans live elsewhere and would stay. */
+static void
+drop_plans_callback(void *arg)
+{
+	drop_plans(arg);
 }
 
 /* Drops plans made for much smaller tables. */
@@ -270,6 +278,9 @@ ks_exec_open(const KsQueryRow *query)
 	KsOwnerScope scope;
 
 	exec->cxt = cxt;
+	exec->callback.func = drop_plans_callback;
+	exec->callback.arg = exec;
+	MemoryContextRegisterResetCallback(cxt, &exec->callback);
 	exec->attempt_cxt = AllocSetContextCreate(cxt, "kstream batch attempt", ALLOCSET_DEFAULT_SIZES);
 	exec->query = query;
 	ks_owner_enter(query, &scope);
@@ -302,7 +313,6 @@ ks_exec_open(const KsQueryRow *query)
 void
 ks_exec_close(KsQueryExec *exec)
 {
-	drop_plans(exec);
 	MemoryContextDelete(exec->cxt);
 }
 

@@ -25,6 +25,7 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "catalog/pg_aggregate.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "exec/aggstate.h"
 #include "executor/executor.h"
@@ -72,17 +73,35 @@ row_column(RowColumns *columns, Expr *expr)
 }
 
 /*
+ * cannot_fail
+ *		Constants and columns of tables and streams; a column of a sub-select or
+ *		a view may stand for an expression.
+ */
+static bool
+cannot_fail(Query *query, Expr *arg)
+{
+	RangeTblEntry *rte;
+
+	if (IsA(arg, Const))
+		return true;
+	if (!IsA(arg, Var) || ((Var *) arg)->varlevelsup > 0)
+		return false;
+	rte = rt_fetch(((Var *) arg)->varno, query->rtable);
+	return rte->rtekind == RTE_RELATION && rte->relkind != RELKIND_VIEW;
+}
+
+/*
  * filtered_argument
  *		The argument as the row statement evaluates it: only for rows that FILTER
  *		lets through, since for others it may fail.
  */
 static Expr *
-filtered_argument(Aggref *aggref, Expr *arg)
+filtered_argument(Query *query, Aggref *aggref, Expr *arg)
 {
 	CaseExpr   *result;
 	CaseWhen   *when;
 
-	if (aggref->aggfilter == NULL || IsA(arg, Var) || IsA(arg, Const))
+	if (aggref->aggfilter == NULL || cannot_fail(query, arg))
 		return arg;
 	when = makeNode(CaseWhen);
 	when->expr = aggref->aggfilter;
@@ -127,7 +146,8 @@ plan_row_columns(KsPlan *plan, KsAnalysis *analysis)
 		agg->argcols = palloc(sizeof(int) * (list_length(agg->aggref->args) + 1));
 		foreach(la, agg->aggref->args)
 			agg->argcols[agg->nargs++] =
-				row_column(&columns, filtered_argument(agg->aggref, lfirst_node(TargetEntry, la)->expr));
+				row_column(&columns, filtered_argument(analysis->query, agg->aggref,
+													   lfirst_node(TargetEntry, la)->expr));
 		agg->filtercol = agg->aggref->aggfilter == NULL ? -1 :
 			row_column(&columns, agg->aggref->aggfilter);
 		i++;

@@ -93,13 +93,15 @@ cannot_fail(Query *query, Expr *arg)
 /*
  * filtered_argument
  *		The argument as the row statement evaluates it: only for rows that FILTER
- *		lets through, since for others it may fail.
+ *		lets through, since for others it may fail.  For those it is NULL, which a
+ *		domain may not take: the column is of the domain's base type.
  */
 static Expr *
 filtered_argument(Query *query, Aggref *aggref, Expr *arg)
 {
 	CaseExpr   *result;
 	CaseWhen   *when;
+	int32		typmod = exprTypmod((Node *) arg);
 
 	if (aggref->aggfilter == NULL || cannot_fail(query, arg))
 		return arg;
@@ -108,10 +110,10 @@ filtered_argument(Query *query, Aggref *aggref, Expr *arg)
 	when->result = arg;
 	when->location = -1;
 	result = makeNode(CaseExpr);
-	result->casetype = exprType((Node *) arg);
+	result->casetype = getBaseTypeAndTypmod(exprType((Node *) arg), &typmod);
 	result->casecollid = exprCollation((Node *) arg);
 	result->args = list_make1(when);
-	result->defresult = (Expr *) makeNullConst(result->casetype, exprTypmod((Node *) arg), result->casecollid);
+	result->defresult = (Expr *) makeNullConst(result->casetype, typmod, result->casecollid);
 	result->location = -1;
 	return (Expr *) result;
 }
@@ -295,6 +297,27 @@ typedef struct ReplaceContext
 
 static Node *replace_groups_mutator(Node *node, ReplaceContext *cxt);
 
+/* A column of the kept inputs as the aggregate takes it, see filtered_argument. */
+static Expr *
+kept_input(int col, Expr *arg, KsPlan *plan)
+{
+	Oid			type = exprType((Node *) arg);
+	Var		   *var = makeVar(1, col + 1, plan->input_types[col], exprTypmod((Node *) arg),
+							  exprCollation((Node *) arg), 0);
+	CoerceToDomain *domain;
+
+	if (var->vartype == type)
+		return (Expr *) var;
+	domain = makeNode(CoerceToDomain);
+	domain->arg = (Expr *) var;
+	domain->resulttype = type;
+	domain->resulttypmod = -1;
+	domain->resultcollid = exprCollation((Node *) arg);
+	domain->coercionformat = COERCE_EXPLICIT_CAST;
+	domain->location = -1;
+	return (Expr *) domain;
+}
+
 /* An aggregate call whose arguments are columns of the kept inputs. */
 static Node *
 aggregate_over_inputs(Aggref *aggref, KsPlanAgg *agg, ReplaceContext *cxt)
@@ -306,11 +329,8 @@ aggregate_over_inputs(Aggref *aggref, KsPlanAgg *agg, ReplaceContext *cxt)
 	foreach(lc, result->args)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-		int			col = agg->argcols[i++] - cxt->plan->nkeys;
 
-		tle->expr = (Expr *) makeVar(1, col + 1, exprType((Node *) tle->expr),
-									 exprTypmod((Node *) tle->expr),
-									 exprCollation((Node *) tle->expr), 0);
+		tle->expr = kept_input(agg->argcols[i++] - cxt->plan->nkeys, tle->expr, cxt->plan);
 	}
 	if (agg->filtercol >= 0)
 		result->aggfilter = (Expr *) makeVar(1, agg->filtercol - cxt->plan->nkeys + 1, BOOLOID, -1, InvalidOid, 0);

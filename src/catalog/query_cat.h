@@ -9,6 +9,7 @@
 #define KS_QUERY_CAT_H
 
 #include "postgres.h"
+#include "catalog/cat_util.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
@@ -70,9 +71,5 @@ extern const char *ks_query_kind_name(KsQueryKind kind);
  */
 extern bool ks_query_lock(int32 id, bool session, bool wait);
 extern void ks_query_unlock(int32 id);
-
-/* Runs SQL of our own as the extension's owner with search_path = pg_catalog; SPI must be connected. */
-extern int	ks_spi_execute(const char *sql, bool read_only, int nargs, Oid *argtypes,
-						   Datum *values, const char *nulls);
 
 #endif							/* KS_QUERY_CAT_H */

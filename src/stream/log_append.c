@@ -17,7 +17,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -25,6 +24,7 @@
 
 #include "base/compat.h"
 #include "stream/log_append.h"
+#include "stream/out_record.h"
 
 struct KsLogWriter
 {
@@ -45,8 +45,6 @@ static void complete_key(KsLogWriter *writer, Datum *values, bool *nulls);
 static Datum key_text(KsLogWriter *writer, const Datum *values, const bool *nulls, bool *isnull);
 static void complete_partition(KsLogWriter *writer, Datum *values, bool *nulls);
 static void complete_timestamp(KsLogWriter *writer, Datum *values, bool *nulls);
-static void check_headers(Datum headers);
-static void refuse_column(const KsLogWriter *writer, KsMetaColumn meta, const bool *nulls);
 static bool has_all_columns(const KsLogWriter *writer);
 
 
@@ -142,10 +140,9 @@ ks_log_writer_complete(KsLogWriter *writer, Datum *values, bool *nulls)
 	AttrNumber	headers = def->meta[KS_META_HEADERS];
 	AttrNumber	tombstone = def->meta[KS_META_TOMBSTONE];
 
-	refuse_column(writer, KS_META_OFFSET, nulls);
-	refuse_column(writer, KS_META_STREAM_TIME, nulls);
+	ks_refuse_log_columns(def, nulls);
 	if (headers != 0 && !nulls[headers - 1])
-		check_headers(values[headers - 1]);
+		ks_check_headers(values[headers - 1]);
 	if (tombstone != 0 && nulls[tombstone - 1])
 	{
 		values[tombstone - 1] = BoolGetDatum(false);
@@ -154,43 +151,6 @@ ks_log_writer_complete(KsLogWriter *writer, Datum *values, bool *nulls)
 	complete_key(writer, values, nulls);
 	complete_partition(writer, values, nulls);
 	complete_timestamp(writer, values, nulls);
-}
-
-/* What the log decides about a record cannot be given. */
-static void
-refuse_column(const KsLogWriter *writer, KsMetaColumn meta, const bool *nulls)
-{
-	AttrNumber	attnum = writer->def->meta[meta];
-
-	if (attnum != 0 && !nulls[attnum - 1])
-		ereport(ERROR,
-				(errcode(ERRCODE_GENERATED_ALWAYS),
-				 errmsg("cannot insert a value into column \"%s\" of stream %s",
-						ks_meta_name(meta), writer->def->relname),
-				 errhint("The log decides it. Name the columns to insert, and leave this one out.")));
-}
-
-/* Headers are an object of strings. */
-static void
-check_headers(Datum headers)
-{
-	Jsonb	   *jb = DatumGetJsonbP(headers);
-	JsonbIterator *it;
-	JsonbValue	value;
-	JsonbIteratorToken token;
-	bool		good = JB_ROOT_IS_OBJECT(jb);
-
-	it = JsonbIteratorInit(&jb->root);
-	while (good && (token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_VALUE)
-			good = value.type == jbvString || value.type == jbvNull;
-	}
-	if (!good)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("column \"_headers\" must be a JSON object whose values are strings"),
-				 errhint("For example '{\"trace\": \"4711\"}'.")));
 }
 
 /* Looks up how to write the key as text. */

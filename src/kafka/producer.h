@@ -86,6 +86,13 @@ typedef struct KsProducerError
 	int64		sequence;		/* of the record, -1: not one record's fault */
 
 	/*
+	 * How many records were refused with it.  A broker refuses whole batches: if
+	 * more than one, sequence is the greatest of them, and sending them one by
+	 * one tells which it is.
+	 */
+	int			refused;
+
+	/*
 	 * The broker takes the producer for outdated.  That is also what it says
 	 * when it has ended the transaction itself, because it took too long or just
 	 * while we were committing, so the first time the outcome is REOPEN.  It is

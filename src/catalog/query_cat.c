@@ -20,6 +20,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid_d.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type_d.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
@@ -65,15 +66,17 @@ enum
 	Anum_query_last_error,
 	Anum_query_last_error_at,
 	Anum_query_restarts,
-	Anum_query_created_at
+	Anum_query_created_at,
+	Anum_query_name
 };
-#define Natts_query Anum_query_created_at
+#define Natts_query Anum_query_name
 
 static const char *const kind_names[] = {
 	[KS_QUERY_TABLE] = "table",
 	[KS_QUERY_GLOBAL_TABLE] = "global_table",
 	[KS_QUERY_APPEND] = "append",
 	[KS_QUERY_AGGREGATE] = "aggregate",
+	[KS_QUERY_STREAM] = "stream",
 };
 
 /* The name of a kind as the catalog spells it. */
@@ -150,6 +153,7 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 	row->generation = DatumGetInt32(VALUE(generation));
 	row->last_sqlstate = TEXT_OR_NULL(last_sqlstate);
 	row->last_error = TEXT_OR_NULL(last_error);
+	row->name = TEXT_OR_NULL(name);
 
 #undef VALUE
 #undef ISNULL
@@ -170,6 +174,8 @@ load_by_key(const char *index, AttrNumber attnum, RegProcedure equal, Datum valu
 	KsQueryRow *row = NULL;
 
 	ScanKeyInit(&key, attnum, BTEqualStrategyNumber, equal, value);
+	if (attnum == Anum_query_name)
+		key.sk_collation = DEFAULT_COLLATION_OID;
 	scan = systable_beginscan(rel, ks_catalog_relid(index), true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
@@ -190,8 +196,48 @@ ks_query_load(int32 id)
 KsQueryRow *
 ks_query_load_by_relation(Oid relation)
 {
-	return load_by_key("query_relation_key", Anum_query_relation, F_OIDEQ,
+	return load_by_key("query_relation", Anum_query_relation, F_OIDEQ,
 					   ObjectIdGetDatum(relation));
+}
+
+/* The query with that name of its own, or NULL. */
+KsQueryRow *
+ks_query_load_by_name(const char *name)
+{
+	return load_by_key("query_name_key", Anum_query_name, F_TEXTEQ, CStringGetTextDatum(name));
+}
+
+/* Numbers of the queries that write to the relation. */
+List *
+ks_query_feeders(Oid relation)
+{
+	Relation	rel = table_open(ks_catalog_relid("query"), AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *ids = NIL;
+
+	ScanKeyInit(&key, Anum_query_relation, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+
+		ids = lappend_int(ids, DatumGetInt32(heap_getattr(tuple, Anum_query_id,
+														  RelationGetDescr(rel), &isnull)));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ids;
+}
+
+/* See query_cat.h. */
+char *
+ks_query_display_name(const KsQueryRow *row)
+{
+	if (row->name != NULL)
+		return pstrdup(row->name);
+	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(row->relation)));
 }
 
 /* Numbers of all queries of the database, ascending. */
@@ -301,6 +347,8 @@ ks_query_insert(const KsQueryRow *row)
 	SET(generation, Int32GetDatum(Max(row->generation, 1)));
 	SET(restarts, Int64GetDatum(0));
 	SET(created_at, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	if (row->name)
+		SET(name, CStringGetTextDatum(row->name));
 #undef SET
 #undef SET_OID
 

@@ -62,9 +62,12 @@ enum
 	Anum_published_sink = 1,
 	Anum_published_position,
 	Anum_published_chain,
-	Anum_published_partitions
+	Anum_published_partitions,
+	Anum_published_shift,
+	Anum_published_in_doubt,
+	Anum_published_resync
 };
-#define Natts_published Anum_published_partitions
+#define Natts_published Anum_published_resync
 
 static const char *const kind_names[] = {
 	[KS_SINK_STREAM] = "stream",
@@ -209,8 +212,8 @@ static void
 insert_published(int32 id)
 {
 	Relation	rel = table_open(ks_catalog_relid("published"), RowExclusiveLock);
-	Datum		values[Natts_published] = {Int32GetDatum(id), Int64GetDatum(0), Int64GetDatum(0), Int32GetDatum(0)};
-	bool		nulls[Natts_published] = {false};
+	Datum		values[Natts_published] = {Int32GetDatum(id)};
+	bool		nulls[Natts_published] = {[Anum_published_resync - 1] = true};
 
 	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
 	table_close(rel, NoLock);
@@ -359,6 +362,10 @@ ks_published_load(int32 sink, KsPublished *published)
 		published->position = DatumGetInt64(values[Anum_published_position - 1]);
 		published->chain = DatumGetInt64(values[Anum_published_chain - 1]);
 		published->partitions = DatumGetInt32(values[Anum_published_partitions - 1]);
+		published->shift = DatumGetInt64(values[Anum_published_shift - 1]);
+		published->in_doubt = DatumGetInt64(values[Anum_published_in_doubt - 1]);
+		published->resync = nulls[Anum_published_resync - 1] ? NULL :
+			TextDatumGetCString(values[Anum_published_resync - 1]);
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -366,17 +373,30 @@ ks_published_load(int32 sink, KsPublished *published)
 	return HeapTupleIsValid(tuple);
 }
 
-/* Stores it. */
+/* Counts a transaction whose result had to be asked for. */
+void
+ks_sink_count_in_doubt(int32 sink)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(sink)};
+
+	ks_catalog_execute("UPDATE kstream_catalog.published SET in_doubt = in_doubt + 1 WHERE sink = $1",
+					   1, types, values);
+}
+
+/* Stores it; what to do after a difference is settled by it. */
 void
 ks_published_store(int32 sink, const KsPublished *published)
 {
-	Oid			types[4] = {INT4OID, INT8OID, INT8OID, INT4OID};
-	Datum		values[4] = {
+	Oid			types[5] = {INT4OID, INT8OID, INT8OID, INT4OID, INT8OID};
+	Datum		values[5] = {
 		Int32GetDatum(sink), Int64GetDatum(published->position),
-		Int64GetDatum(published->chain), Int32GetDatum(published->partitions)
+		Int64GetDatum(published->chain), Int32GetDatum(published->partitions),
+		Int64GetDatum(published->shift)
 	};
 
 	ks_catalog_execute("UPDATE kstream_catalog.published"
-					   " SET position = $2, chain = $3, partitions = $4 WHERE sink = $1",
-					   4, types, values);
+					   " SET position = $2, chain = $3, partitions = $4, shift = $5,"
+					   " resync = NULL WHERE sink = $1",
+					   5, types, values);
 }

@@ -51,6 +51,9 @@ typedef struct KsPublished
 	int64		position;		/* records [0, position) of the outbox are in the topic */
 	int64		chain;			/* hash over all of them */
 	int32		partitions;		/* of the topic, 0: not known yet */
+	int64		shift;			/* position in Kafka less the one here */
+	int64		in_doubt;		/* transactions whose result had to be asked for */
+	char	   *resync;			/* what to do where database and topic differ, or NULL: stop */
 } KsPublished;
 
 /* All in the current memory context; NULL if there is none. */
@@ -71,6 +74,7 @@ extern void ks_sink_check_owner(const KsSinkRow *row);
 extern char *ks_sink_display_name(const KsSinkRow *row);
 
 extern bool ks_published_load(int32 sink, KsPublished *published);
+extern void ks_sink_count_in_doubt(int32 sink);
 extern void ks_published_store(int32 sink, const KsPublished *published);
 
 #endif							/* KS_SINK_CAT_H */

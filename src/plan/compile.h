@@ -39,6 +39,11 @@ typedef struct KsPlan
 
 	bool		record_by_record;	/* run row_sql for each record alone, to keep their order */
 
+	/* Rows that go to a stream. */
+	AttrNumber *attnums;		/* [nout] column of the stream for each one of the result, 0: none */
+	int			origin;			/* first of the columns of KsOriginColumn, or -1: run record by record */
+	bool		carry_key;		/* the record's key is that of the record it comes from */
+
 	/* Aggregates only.  Columns of the row statement: keys first, then inputs. */
 	int			nkeys;
 	Oid		   *key_types;
@@ -57,6 +62,9 @@ typedef struct KsPlan
 
 /* inputs: the table of kept inputs, or InvalidOid while there is none. */
 extern KsPlan *ks_compile(KsAnalysis *analysis, Oid inputs);
+
+/* The plan of a row-wise query whose rows go to the stream. */
+extern KsPlan *ks_compile_stream(KsAnalysis *analysis, Oid stream);
 
 /* The row statement of a KTable: its columns, then _tombstone. */
 extern char *ks_compile_source(Oid source, Oid relation);

@@ -190,8 +190,7 @@ ks_outbox_write(const KsSinkRow *sink, const KsPacker *packer)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("too many records to be published in one transaction")));
-	if (packer->newest > append->newest)
-		append->newest = packer->newest;
+	append->newest = GetCurrentTimestamp();
 	rows = ks_log_rows_open(half->rows);
 	foreach(lc, packer->chunks)
 	{

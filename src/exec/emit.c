@@ -23,28 +23,12 @@
 
 #include "base/compat.h"
 #include "exec/operator.h"
+#include "exec/row_origin.h"
 #include "format/decode.h"
-#include "plan/origin.h"
 #include "stream/batch.h"
 #include "stream/log_append.h"
 #include "stream/out_record.h"
 #include "stream/outbox.h"
-
-/* Where a record is among the rows of its batch. */
-typedef struct RowPlace
-{
-	int32		partition;
-	int64		offset;
-	int			row;
-} RowPlace;
-
-/* The rows of one batch by partition and offset, made when needed. */
-typedef struct RowIndex
-{
-	KsBatch    *batch;
-	int			last;			/* row found last */
-	RowPlace   *places;			/* sorted, or NULL */
-} RowIndex;
 
 typedef struct EmitOperator
 {
@@ -57,7 +41,7 @@ typedef struct EmitOperator
 	TupleDesc	desc;
 	Datum	   *values;
 	bool	   *nulls;
-	List	   *indexes;		/* RowIndex * */
+	KsRowOrigin *origin;
 	KsOutEncoder *encoder;		/* stream over a topic */
 	KsPacker   *packer;
 	HeapTuple  *tuples;			/* local stream */
@@ -100,7 +84,7 @@ emit_begin(KsOperator *base, MemoryContext cxt)
 	op->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
 	op->values = palloc0(sizeof(Datum) * op->desc->natts);
 	op->nulls = palloc(sizeof(bool) * op->desc->natts);
-	op->indexes = NIL;
+	op->origin = ks_row_origin_create(op->plan->origin);
 	op->ntuples = 0;
 	if (op->def->local)
 	{
@@ -118,106 +102,7 @@ emit_begin(KsOperator *base, MemoryContext cxt)
 	MemoryContextSwitchTo(old);
 }
 
-/* ---------------------------------------------------------------- the record a row comes from */
-
-/* qsort comparator of RowPlace. */
-static int
-compare_places(const void *a, const void *b)
-{
-	const RowPlace *left = a;
-	const RowPlace *right = b;
-
-	if (left->partition != right->partition)
-		return left->partition < right->partition ? -1 : 1;
-	return left->offset < right->offset ? -1 : left->offset > right->offset;
-}
-
-/* The index of the batch that shows the stream. */
-static RowIndex *
-find_index(EmitOperator *op, Oid stream)
-{
-	ListCell   *lc;
-	RowIndex   *index;
-
-	foreach(lc, op->indexes)
-	{
-		index = lfirst(lc);
-		if (index->batch->reader->def->relid == stream)
-			return index;
-	}
-	index = MemoryContextAllocZero(op->cxt, sizeof(RowIndex));
-	index->batch = ks_batch_shown(stream);
-	if (index->batch == NULL)
-		elog(ERROR, "a row comes from stream %u, which is not read", stream);
-	op->indexes = lappend(op->indexes, index);
-	return index;
-}
-
-/* Sorts the rows of the batch. */
-static void
-sort_rows(EmitOperator *op, RowIndex *index)
-{
-	KsBatch    *batch = index->batch;
-
-	index->places = MemoryContextAllocHuge(op->cxt, sizeof(RowPlace) * Max(batch->nrows, 1));
-	for (int i = 0; i < batch->nrows; i++)
-	{
-		index->places[i].partition = batch->rows[i].rec.partition;
-		index->places[i].offset = batch->rows[i].rec.offset;
-		index->places[i].row = i;
-	}
-	qsort(index->places, batch->nrows, sizeof(RowPlace), compare_places);
-}
-
-/* Is the record in that row of the batch? */
-static inline bool
-row_is(const KsBatch *batch, int row, int32 partition, int64 offset)
-{
-	return row < batch->nrows && batch->rows[row].rec.offset == offset &&
-		batch->rows[row].rec.partition == partition;
-}
-
-/* The row of a record: most often that of the last one, or the next. */
-static KsRow *
-find_row(EmitOperator *op, RowIndex *index, int32 partition, int64 offset)
-{
-	KsBatch    *batch = index->batch;
-	RowPlace	key = {partition, offset, 0};
-	RowPlace   *found;
-
-	if (row_is(batch, index->last, partition, offset))
-		return &batch->rows[index->last];
-	if (row_is(batch, index->last + 1, partition, offset))
-		return &batch->rows[++index->last];
-	if (index->places == NULL)
-		sort_rows(op, index);
-	found = bsearch(&key, index->places, batch->nrows, sizeof(RowPlace), compare_places);
-	if (found == NULL)
-		elog(ERROR, "a row comes from partition %d, offset " INT64_FORMAT ", which is not in the batch",
-			 partition, offset);
-	index->last = found->row;
-	return &batch->rows[found->row];
-}
-
-/* The record that the row in the slot comes from. */
-static KsRow *
-origin_row(EmitOperator *op, TupleTableSlot *slot, KsBatch **batch)
-{
-	int			first = op->plan->origin;
-	RowIndex   *index;
-
-	if (first < 0)
-	{
-		if (ks_current_batch == NULL || ks_current_row < 0)
-			elog(ERROR, "the record that a row comes from is not known");
-		*batch = ks_current_batch;
-		return &ks_current_batch->rows[ks_current_row];
-	}
-	index = find_index(op, DatumGetObjectId(slot->tts_values[first + KS_ORIGIN_STREAM]));
-	*batch = index->batch;
-	return find_row(op, index, DatumGetInt32(slot->tts_values[first + KS_ORIGIN_PARTITION]),
-					DatumGetInt64(slot->tts_values[first + KS_ORIGIN_OFFSET]));
-}
+/* ---------------------------------------------------------------- rows */
 
 /*
  * Carries the key over.  From topic to topic it stays as it is, byte by byte;
@@ -246,8 +131,6 @@ carry_key(EmitOperator *op, KsBatch *batch, KsRow *row, KsOutOrigin *origin)
 		op->nulls[to - 1] = row->nulls[from - 1];
 	}
 }
-
-/* ---------------------------------------------------------------- rows */
 
 /* Enforces NOT NULL and CHECK, in a short-lived context. */
 static void
@@ -282,7 +165,7 @@ make_row(EmitOperator *op, TupleTableSlot *slot, KsOutOrigin *origin)
 		op->nulls[attnum - 1] = slot->tts_isnull[i];
 	}
 	memset(origin, 0, sizeof(KsOutOrigin));
-	row = origin_row(op, slot, &batch);
+	row = ks_row_origin_find(op->origin, slot, &batch);
 	origin->event_time = row->event_time;
 	if (op->plan->carry_key)
 		carry_key(op, batch, row, origin);

@@ -39,6 +39,7 @@
 #include "exec/operator.h"
 #include "exec/query_exec.h"
 #include "plan/compile.h"
+#include "store/change.h"
 
 /* Batches up to SMALL_BATCH rows run the plan made for a few rows. */
 #define SMALL_BATCH 300
@@ -299,7 +300,7 @@ ks_exec_open(const KsQueryRow *query)
 			plan = ks_compile_stream(analysis, query->relation);
 		else
 		{
-			plan = ks_compile(analysis, query->inputs);
+			plan = ks_compile(analysis, query->inputs, ks_changes_wanted(query->relation));
 			check_result_columns(query, analysis);
 		}
 		exec->row_sql = plan->row_sql;

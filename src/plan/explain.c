@@ -12,6 +12,7 @@
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
+#include "store/change.h"
 
 /* Appends a statement, indented, under its title. */
 static void
@@ -130,7 +131,7 @@ ks_explain_query(const KsQueryRow *row)
 	}
 	analysis = ks_analyze_view(row->view);
 	plan = row->kind == KS_QUERY_STREAM ? ks_compile_stream(analysis, row->relation) :
-		ks_compile(analysis, row->inputs);
+		ks_compile(analysis, row->inputs, ks_changes_wanted(row->relation));
 	foreach(lc, analysis->streams)
 		append_source(&buf, lfirst_oid(lc));
 	foreach(lc, analysis->lookups)

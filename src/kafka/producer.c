@@ -30,6 +30,9 @@
 /* Being fenced twice within this time is somebody else's doing. */
 #define KS_FENCING_WINDOW_MS	60000
 
+/* How the library begins when the position, rather than a record, was refused. */
+#define KS_OFFSETS_REFUSED		"Failed to commit offsets to transaction"
+
 #define KS_WAIT_SLICE_MS		1000	/* longest wait between two looks at interrupts */
 
 /* When a transactional id was last found fenced, by the clock below. */
@@ -361,6 +364,10 @@ ks_producer_fail(KsProducer *producer, rd_kafka_resp_err_t err, const char *text
 	if (error->outcome == KS_PRODUCER_REOPEN && state == producer->state &&
 		state != KS_PRODUCER_FAILED && state != KS_PRODUCER_DEAD)
 		error->outcome = KS_PRODUCER_BROKER_AWAY;
+	/* the last word is not about a record or a topic, whatever it says */
+	if (producer->state == KS_PRODUCER_COMMITTING && producer->step == KS_COMMIT_END &&
+		(error->outcome == KS_PRODUCER_TOO_LARGE || error->outcome == KS_PRODUCER_TOPIC_MISSING))
+		error->outcome = KS_PRODUCER_REOPEN;
 	if (error->fenced && ks_fenced_by_another(producer))
 		error->outcome = KS_PRODUCER_FENCED;
 
@@ -378,6 +385,11 @@ ks_producer_fail(KsProducer *producer, rd_kafka_resp_err_t err, const char *text
 		error->partition = record->partition;
 		error->sequence = record->sequence;
 		error->refused = record->count;
+	}
+	else if (text && strncmp(text, KS_OFFSETS_REFUSED, strlen(KS_OFFSETS_REFUSED)) == 0)
+	{
+		error->topic = pstrdup(producer->commit_topic);
+		error->partition = 0;
 	}
 	if (error->outcome == KS_PRODUCER_DENIED)
 		error->resource = ks_denied_resource(producer, err, error->topic);

@@ -70,7 +70,8 @@ struct KsProducer
 	int64		acked;
 	int			until_serve;	/* records to be sent before looking at events */
 
-	int64		begun_ms;		/* of the transaction, by the monotonic clock */
+	int64		connect_ms;		/* when connecting began, by the monotonic clock */
+	int64		begun_ms;		/* of the transaction; 0: none */
 	KsCommitStep step;
 	char	   *commit_topic;
 	KsOutTopic *asked;			/* whose partitions are being counted */

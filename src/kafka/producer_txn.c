@@ -130,21 +130,36 @@ ks_is_final(KsProducer *producer)
 static KsProducerOutcome
 ks_connect_obstacle(KsProducer *producer)
 {
-	rd_kafka_resp_err_t err = ks_call_obstacle(producer->client);
+	KsClient   *client = producer->client;
+	rd_kafka_resp_err_t err = ks_call_obstacle(client);
+	bool		said = err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR__TIMED_OUT;
 	KsProducerOutcome outcome;
 	bool		fenced;
 
-	if (err == RD_KAFKA_RESP_ERR_NO_ERROR || err == RD_KAFKA_RESP_ERR__TIMED_OUT)
-		err = producer->client->last_code;
+	if (!said)
+		err = client->last_code;
 	outcome = ks_producer_outcome(err, &fenced);
-	if (outcome != KS_PRODUCER_DENIED && outcome != KS_PRODUCER_FATAL)
+	/* a connection that breaks is FATAL in many ways, but may be mended: the text tells */
+	if (outcome != KS_PRODUCER_DENIED && !(outcome == KS_PRODUCER_FATAL && said))
 		return KS_PRODUCER_OK;
-	if (err == producer->client->last_code && outcome == KS_PRODUCER_FATAL)
-		return KS_PRODUCER_OK;	/* a broken connection of some kind: the text tells */
-	ks_call_cancel(producer->client);
-	return ks_producer_fail(producer, err,
-							err == producer->client->last_code ? producer->client->last_error : NULL,
-							NULL, KS_PRODUCER_DEAD);
+	ks_call_cancel(client);
+	return ks_producer_fail(producer, err, said ? NULL : client->last_error, NULL,
+							KS_PRODUCER_DEAD);
+}
+
+/* Not connected yet.  After a while it is no use to pretend that it will be soon. */
+static KsProducerOutcome
+ks_still_connecting(KsProducer *producer)
+{
+	rd_kafka_resp_err_t err = ks_call_obstacle(producer->client);
+	KsProducerOutcome outcome = ks_producer_unfinished(producer);
+
+	if (outcome != KS_PRODUCER_AGAIN ||
+		ks_producer_clock() - producer->connect_ms < producer->timeout_ms)
+		return outcome;
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR || err == RD_KAFKA_RESP_ERR__TIMED_OUT)
+		err = RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE;
+	return ks_producer_fail(producer, err, NULL, NULL, KS_PRODUCER_CONNECTING);
 }
 
 /* Takes the transactional id over; see producer.h. */
@@ -166,6 +181,7 @@ ks_producer_connect(KsProducer *producer, int slice_ms)
 		{
 			producer->asked = NULL;
 			ks_call_start(producer->client, ks_call_make(producer->client, ks_body_init));
+			producer->connect_ms = ks_producer_clock();
 			producer->state = KS_PRODUCER_CONNECTING;
 		}
 	}
@@ -191,7 +207,7 @@ ks_producer_connect(KsProducer *producer, int slice_ms)
 		if (outcome != KS_PRODUCER_OK)
 			return outcome;
 	} while (ks_producer_wait(producer, deadline));
-	return ks_producer_unfinished(producer);
+	return ks_still_connecting(producer);
 }
 
 /* Starts a transaction; see producer.h. */

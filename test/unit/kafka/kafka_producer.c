@@ -646,3 +646,14 @@ kp_mock_coordinator(PG_FUNCTION_ARGS)
 	rd_kafka_mock_coordinator_set(mock, "transaction", text_arg(fcinfo, 0), PG_GETARG_INT32(1));
 	PG_RETURN_VOID();
 }
+
+PG_FUNCTION_INFO_V1(kp_mock_leader);
+
+/* (topic, partition, broker) */
+Datum
+kp_mock_leader(PG_FUNCTION_ARGS)
+{
+	rd_kafka_mock_partition_set_leader(mock, text_arg(fcinfo, 0), PG_GETARG_INT32(1),
+									   PG_GETARG_INT32(2));
+	PG_RETURN_VOID();
+}

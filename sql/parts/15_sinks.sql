@@ -32,7 +32,6 @@ CREATE TABLE kstream_catalog.sink
 	restarts		bigint NOT NULL DEFAULT 0,
 	created_at		timestamptz NOT NULL DEFAULT now()
 );
-CREATE UNIQUE INDEX sink_relation ON kstream_catalog.sink (relation) WHERE kind <> 'sink';
 COMMENT ON TABLE kstream_catalog.sink IS 'one row per topic that a stream or a table is published to';
 
 CREATE TABLE kstream_catalog.published

@@ -222,7 +222,7 @@ ks_create_stream_as(PG_FUNCTION_ARGS)
 	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
 	refuse_table_options(&options);
 	row.id = ks_object_id_next();
-	row.view = ks_create_query_view(&query, row.id, name->schemaname);
+	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
 	ks_check_query_rights(row.view);
 	row.relation = create_stream(fcinfo, name, row.view, analysis, &options);
@@ -309,7 +309,7 @@ ks_insert_into(PG_FUNCTION_ARGS)
 				 errhint("All queries that feed a stream have the guarantee of the stream.")));
 	row.id = ks_object_id_next();
 	row.name = choose_name(fcinfo, stream, row.id);
-	row.view = ks_create_query_view(&query, row.id, get_namespace_name(get_rel_namespace(stream)));
+	row.view = ks_create_query_view(&query, row.id, get_namespace_name(get_rel_namespace(stream)), true);
 	analysis = ks_analyze_view(row.view);
 	ks_check_query_rights(row.view);
 	check_no_loop(stream, analysis->streams, 0);

@@ -4,8 +4,9 @@
  *
  * create_stream_as makes a stream with the columns of its query, and the query
  * that feeds it; insert_into adds one more query to a stream there is, which
- * merges them.  As with create_table_as, the query is stored as a view that is an
- * internal part of the stream.
+ * merges them.  As with create_table_as, the query is stored as a view that is
+ * dropped with the stream; that of create_stream_as is an internal part of it, so
+ * that what drops the query drops the stream, too.
  *
  * Runs in: any backend.  Transaction: needed.
  */
@@ -198,7 +199,10 @@ static void
 store_query(KsQueryRow *row, KsAnalysis *analysis)
 {
 	(void) ks_compile_stream(analysis, row->relation);
-	ks_depend_internally(row->view, row->relation);
+	if (row->name == NULL)
+		ks_depend_internally(row->view, row->relation);
+	else
+		ks_depend_automatically(row->view, row->relation);
 	row->kind = KS_QUERY_STREAM;
 	row->generation = 1;
 	ks_query_insert(row);
@@ -338,9 +342,6 @@ ks_drop_query(PG_FUNCTION_ARGS)
 	ks_query_check_owner(row);
 	ks_query_take_over(row->id);
 	ks_query_delete(row->id);
-	deleteDependencyRecordsForSpecific(RelationRelationId, row->view, DEPENDENCY_INTERNAL,
-									   RelationRelationId, row->relation);
-	CommandCounterIncrement();
 	ObjectAddressSet(view, RelationRelationId, row->view);
 	performDeletion(&view, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 	ks_notify_definitions_changed();

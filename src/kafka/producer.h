@@ -164,8 +164,9 @@ extern KsProducerOutcome ks_producer_connect(KsProducer *producer, int slice_ms)
 /*
  * The position committed last.  May be asked in any state except within a
  * transaction; before connect() it tells a mere onlooker the truth so far.
- * DENIED leaves the state as it was.  Waits for a transaction in doubt to be settled: AGAIN until then, which may
- * take up to its transaction.timeout.ms if nobody connects.
+ * Waits for a transaction in doubt to be settled: AGAIN until then, which may
+ * take up to its transaction.timeout.ms if nobody connects.  DENIED leaves the
+ * state as it was.
  */
 extern KsProducerOutcome ks_producer_position(KsProducer *producer, const char *topic,
 											  KsProducerPosition *position, int slice_ms);

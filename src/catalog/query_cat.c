@@ -366,7 +366,7 @@ execute_simple(const char *sql, int nargs, Oid *argtypes, Datum *values)
 	SPI_finish();
 }
 
-/* Removes a query with its positions and dead letters. */
+/* Removes a query with all that the catalog holds about it. */
 void
 ks_query_delete(int32 id)
 {
@@ -375,6 +375,8 @@ ks_query_delete(int32 id)
 
 	execute_simple("DELETE FROM kstream_catalog.position WHERE query = $1", 1, types, values);
 	execute_simple("DELETE FROM kstream_catalog.dead_letter WHERE query = $1", 1, types, values);
+	execute_simple("DELETE FROM kstream_catalog.dedup WHERE query = $1", 1, types, values);
+	execute_simple("DELETE FROM kstream_catalog.dedup_part WHERE query = $1", 1, types, values);
 	execute_simple("DELETE FROM kstream_catalog.query WHERE id = $1", 1, types, values);
 }
 

@@ -39,6 +39,7 @@
 #include "exec/operator.h"
 #include "exec/query_exec.h"
 #include "plan/compile.h"
+#include "store/dedup.h"
 
 /* Batches up to SMALL_BATCH rows run the plan made for a few rows. */
 #define SMALL_BATCH 300
@@ -620,16 +621,38 @@ run_first_phase(ExecRun *run)
 	}
 }
 
+/* Hides the duplicates among the rows that are shown. */
+static void
+hide_duplicates(ExecRun *run)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		if (batch->dedup != NULL)
+			ks_dedup_decide(batch->dedup, batch);
+	}
+}
+
 /*
  * hold_back
  *		on_error = 'stop': hides everything from the first bad record of a
- *		partition on, so that only what is before it is applied.
+ *		partition on, so that only what is before it is applied.  What is hidden
+ *		makes no other record a duplicate.
  */
 static void
 hold_back(ExecRun *run)
 {
 	ListCell   *lc;
 
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		memset(batch->skip, 0, sizeof(bool) * Max(batch->nrows, 1));
+	}
 	foreach(lc, run->result->bad)
 	{
 		KsBadRow   *bad = lfirst(lc);
@@ -643,6 +666,26 @@ hold_back(ExecRun *run)
 				bad->batch->skip[row] = true;
 		}
 	}
+	hide_duplicates(run);
+}
+
+/*
+ * run_before_stop
+ *		on_error = 'stop': runs the query over what is before the first bad record
+ *		of each partition.  A record that was a duplicate of one held back is not
+ *		any more, and may be bad.
+ */
+static void
+run_before_stop(ExecRun *run)
+{
+	int			known;
+
+	do
+	{
+		known = list_length(run->result->bad);
+		hold_back(run);
+		run_first_phase(run);
+	} while (list_length(run->result->bad) > known);
 }
 
 /* Prepares the batches to be scanned by this query. */
@@ -661,6 +704,7 @@ show_batches(ExecRun *run)
 		run->nrows += batch->nrows;
 	}
 	show_all(run);
+	hide_duplicates(run);
 }
 
 /* See query_exec.h. */
@@ -679,10 +723,7 @@ ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 		check_growth(exec);
 		run_first_phase(&run);
 		if (exec->query->stop_on_error && result->bad != NIL)
-		{
-			hold_back(&run);
-			run_first_phase(&run);
-		}
+			run_before_stop(&run);
 		/* The rest looks at tables only; streams read there are not this batch's. */
 		ks_batch_hide_all();
 		result->rows_out = exec->op->apply(exec->op);

@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 
+#include "catalog/dedup_cat.h"
 #include "sql/ddl_util.h"
 #include "sql/restore.h"
 #include "worker/wakeup.h"
@@ -37,12 +38,19 @@ ks_relink_query(const KsQueryRow *row)
 {
 	Oid			parts[] = {row->view, row->source, row->state, row->inputs};
 
+	ListCell   *lc;
+
 	if (get_rel_relkind(row->relation) == '\0')
 		return;
 	for (int i = 0; i < lengthof(parts); i++)
 	{
 		if (OidIsValid(parts[i]) && get_rel_relkind(parts[i]) != '\0')
 			ks_depend_internally(parts[i], row->relation);
+	}
+	foreach(lc, ks_dedup_part_relations(row->id))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) != '\0')
+			ks_depend_internally(lfirst_oid(lc), row->relation);
 	}
 }
 

@@ -557,6 +557,7 @@ append_slowly(KsTableWriter *writer, HeapTuple *tuples, int ntuples)
 						  writer->slot->tts_values, writer->slot->tts_isnull);
 		ExecStoreVirtualTuple(writer->slot);
 		ExecSimpleRelationInsert(writer->rri, writer->estate, writer->slot);
+		tuples[i]->t_self = writer->slot->tts_tid;
 		ResetPerTupleExprContext(writer->estate);
 	}
 }
@@ -594,6 +595,7 @@ ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, int ntuples)
 		{
 			if (writer->rri->ri_NumIndices > 0)
 				list_free(ks_insert_index_tuples(writer->rri, slots[i], writer->estate));
+			tuples[from + i]->t_self = slots[i]->tts_tid;
 			ExecClearTuple(slots[i]);
 		}
 		ResetPerTupleExprContext(writer->estate);

@@ -89,7 +89,10 @@ extern void ks_writer_insert(KsTableWriter *writer, uint64 hash);
 extern void ks_writer_update(KsTableWriter *writer, uint64 hash, ItemPointer tid);
 extern void ks_writer_delete(KsTableWriter *writer, uint64 hash, ItemPointer tid);
 
-/* Appends rows, many at a time; tuples are heap tuples of the table's row type. */
+/*
+ * Appends rows, many at a time; tuples are heap tuples of the table's row type.
+ * Sets t_self of each to where it is.
+ */
 extern void ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, int ntuples);
 
 #endif							/* KS_TABLE_WRITER_H */

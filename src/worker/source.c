@@ -238,6 +238,7 @@ ks_source_open(const KsQueryRow *query, Oid stream, List *stored)
 	table_close(rel, NoLock);
 	def = source->reader->def;
 	note_server(source);
+	source->dedup = ks_dedup_open(query, source->reader);
 	source->positions = stored;
 	source->start = query->start;
 	foreach(lc, stored)
@@ -415,6 +416,14 @@ take_event(KsSource *source, const KsEvent *event)
 	}
 }
 
+/* Begins a batch. */
+static void
+new_batch(KsSource *source, MemoryContext cxt)
+{
+	source->batch = ks_batch_create(source->reader, cxt);
+	source->batch->dedup = source->dedup;
+}
+
 /* See source.h. */
 void
 ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
@@ -426,7 +435,7 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 	look_for_partitions(source);
 	if (ks_consumer_broker_down(source->consumer, &why))
 		strlcpy(source->trouble, why, sizeof(source->trouble));
-	source->batch = ks_batch_create(source->reader, cxt);
+	new_batch(source, cxt);
 	source->events = ks_consumer_poll(source->consumer, max_rows, MAX_BATCH_BYTES, 0);
 	/* The task is opened again, which compares the topic with what was read of it. */
 	if (ks_consumer_interrupted(source->consumer))
@@ -454,7 +463,7 @@ ks_source_read_local(KsSource *source, MemoryContext cxt, int max_rows)
 
 	if (n > source->nparts)
 		add_partitions(source, n, NIL, "earliest");
-	source->batch = ks_batch_create(source->reader, cxt);
+	new_batch(source, cxt);
 	for (int p = 0; p < source->nparts; p++)
 	{
 		KsSourcePartition *part = &source->parts[p];
@@ -487,7 +496,7 @@ ks_source_read_local(KsSource *source, MemoryContext cxt, int max_rows)
 void
 ks_source_empty_batch(KsSource *source, MemoryContext cxt)
 {
-	source->batch = ks_batch_create(source->reader, cxt);
+	new_batch(source, cxt);
 }
 
 /* Where a partition's stream time is kept while times are computed. */
@@ -527,6 +536,29 @@ ks_source_advance(KsSource *source)
 		pos->has_seam = true;
 		pos->seam = ks_record_fingerprint(rec);
 	}
+}
+
+/* See source.h. */
+void
+ks_source_store_keys(KsSource *source)
+{
+	KsBatch    *batch = source->batch;
+	KsDedupProgress *progress;
+
+	if (source->dedup == NULL)
+		return;
+	for (int i = 0; i < batch->nrows && batch->duplicate != NULL; i++)
+	{
+		if (batch->duplicate[i])
+			source->parts[batch->rows[i].rec.partition].next.duplicates++;
+	}
+	progress = palloc(sizeof(KsDedupProgress) * Max(source->nparts, 1));
+	for (int p = 0; p < source->nparts; p++)
+	{
+		progress[p].time = source->parts[p].next.stream_time;
+		progress[p].more = !source->parts[p].at_end;
+	}
+	ks_dedup_store(source->dedup, progress, source->nparts);
 }
 
 /* See source.h. */

@@ -6,6 +6,7 @@
 #define KS_SOURCE_H
 
 #include "kafka/consumer.h"
+#include "store/dedup.h"
 #include "store/position.h"
 #include "stream/batch.h"
 
@@ -23,6 +24,7 @@ typedef struct KsSource
 	MemoryContext cxt;
 	KsReader   *reader;
 	KsConsumer *consumer;		/* NULL: local stream */
+	KsDedup    *dedup;			/* NULL: the query takes duplicates too */
 	int			nparts;
 	KsSourcePartition *parts;	/* by partition number */
 	KsBatch    *batch;			/* of the running batch */
@@ -65,6 +67,8 @@ extern void ks_source_empty_batch(KsSource *source, MemoryContext cxt);
 
 /* Moves next of every partition over the rows of the batch. */
 extern void ks_source_advance(KsSource *source);
+/* Counts the duplicates of the batch and stores the keys it has accepted. */
+extern void ks_source_store_keys(KsSource *source);
 extern void ks_source_store(KsSource *source, int32 query);
 extern void ks_source_committed(KsSource *source);
 

@@ -3,8 +3,9 @@
  *		One continuous query made ready to run, and its micro-batches.
  *
  * A batch reads like this: fetch what has arrived (records of all sources),
- * compute event times, run the query over it (exec/), keep bad records as dead
- * letters, store the positions by compare-and-set.  The caller commits.
+ * compute event times, run the query over it (exec/; duplicates are hidden from
+ * it), keep bad records as dead letters and the keys that must not come again,
+ * store the positions by compare-and-set.  The caller commits.
  *
  * After any error the task is closed and opened again from the committed
  * positions; nothing in it survives that matters.
@@ -488,6 +489,8 @@ process_batch(KsTask *task, KsTaskProgress *progress)
 		stop_at(task, result.bad);
 	else
 		store_dead_letters(task, result.bad);
+	foreach(lc, task->sources)
+		ks_source_store_keys(lfirst(lc));
 	progress->rows_out = result.rows_out;
 	progress->dead = task->query->stop_on_error ? 0 : list_length(result.bad);
 }

@@ -44,7 +44,8 @@
  * younger the part, the greater the time; so the first one found, from the
  * youngest part on, is the last accepted one.  An accepted record that is older
  * than an entry of its key therefore removes it.  Parts that end more than a
- * window before a record need not be asked about it.
+ * window before a record need not be asked about it, but for the youngest: in a
+ * part there is one entry of a key.
  *
  * Runs in: worker or a backend that steps; inside the batch's transaction.
  */
@@ -57,6 +58,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
 #include "base/faultpoint.h"
 #include "catalog/dedup_cat.h"
@@ -130,29 +132,29 @@ is_behind(const KsDedup *dedup, TimestampTz time, TimestampTz now, int n)
 static KsKeySpec *
 open_keys(Relation rel, const KsDedupRule *rule)
 {
-	KsKeySpec  *keys;
 	ListCell   *lc;
 
 	foreach(lc, rule->columns)
 	{
-		if (get_attnum(RelationGetRelid(rel), lfirst(lc)) <= 0)
+		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), lfirst(lc));
+		TypeCacheEntry *type;
+
+		if (attnum <= 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
 					 errmsg("dedup_key column \"%s\" of stream \"%s\" does not exist any more",
 							(char *) lfirst(lc), RelationGetRelationName(rel)),
 					 errhint("Bring it back, or call kstream.reset() to build the table anew by the present definition.")));
-	}
-	keys = ks_key_spec_create(rel, rule->columns);
-	for (int i = 0; i < keys->nkeys; i++)
-	{
-		if (!OidIsValid(keys->columns[i].hash.fn_oid))
+		type = lookup_type_cache(get_atttype(RelationGetRelid(rel), attnum),
+								 TYPECACHE_EQ_OPR | TYPECACHE_HASH_EXTENDED_PROC);
+		if (!OidIsValid(type->eq_opr) || !OidIsValid(type->hash_extended_proc))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("type %s of a dedup_key column of stream \"%s\" has no hash function",
-							format_type_be(keys->columns[i].typid), RelationGetRelationName(rel)),
+					 errmsg("dedup_key column \"%s\" of stream \"%s\" now has type %s, which has no hash function or no equality",
+							(char *) lfirst(lc), RelationGetRelationName(rel), format_type_be(type->type_id)),
 					 errhint("Change the type back, or call kstream.reset() to build the table anew by the present definition.")));
 	}
-	return keys;
+	return ks_key_spec_create(rel, rule->columns);
 }
 
 /* See dedup.h. */
@@ -199,7 +201,11 @@ find_accepted(KsDedup *dedup, uint64 hash)
 	return NULL;
 }
 
-/* Entries of the key in the tables that may matter to a record of that time, the last accepted first. */
+/*
+ * Entries of the key in the tables that may matter to a record of that time, the
+ * last accepted first.  The youngest part is always asked: it will get the entry
+ * of the record, and a key must not be there twice.
+ */
 static List *
 find_hits(KsDedup *dedup, uint64 hash, TimestampTz time)
 {
@@ -211,7 +217,7 @@ find_hits(KsDedup *dedup, uint64 hash, TimestampTz time)
 		KsDedupPart *part = list_nth(parts, i);
 		KsDedupHit	hit;
 
-		if (is_behind(dedup, part->high, time, 1))
+		if (i < list_length(parts) - 1 && is_behind(dedup, part->high, time, 1))
 			continue;
 		if (ks_dedup_part_find(dedup->parts, part, hash, dedup->values, &hit))
 		{
@@ -301,6 +307,7 @@ ks_dedup_decide(KsDedup *dedup, KsBatch *batch)
 	if (batch->nrows == 0)
 		return;
 	ks_dedup_parts_load(dedup->parts);
+	dedup->parts->expected = batch->nrows;
 	ks_batch_decode(batch, dedup->wanted);
 	for (int i = 0; i < batch->nrows; i++)
 	{

@@ -64,6 +64,12 @@
 /* Rows on a page, roughly. */
 #define ROWS_PER_PAGE 100
 
+/* Reading a row along with all others costs a tenth of finding it through the index. */
+#define READS_PER_LOOKUP 10
+
+/* After so many lookups in a part it is expected that most records of a batch will be looked up there. */
+#define ENOUGH_LOOKUPS 100
+
 /* Bounds move in steps of this part of the window. */
 #define STEPS_PER_WINDOW 8
 
@@ -202,17 +208,36 @@ cache_row(KsDedupPart *part, uint64 hash, ItemPointer tid)
 	entry->offset = ItemPointerGetOffsetNumber(tid);
 }
 
-/* Reads where all rows of the part are, if that fits into memory. */
+/* Would it pay to read where all rows of the part are? */
+static bool
+loading_pays(const KsDedupParts *parts, const KsDedupPart *part)
+{
+	double		lookups = part->probes;
+
+	if (lookups >= ENOUGH_LOOKUPS)
+		lookups += parts->expected;
+	return lookups * READS_PER_LOOKUP > (double) part->nblocks * ROWS_PER_PAGE;
+}
+
+/* Reads where all rows of the part are, if there is memory that no younger part uses. */
 static void
 load_cache(KsDedupParts *parts, KsDedupPart *part)
 {
 	double		rows = (double) part->nblocks * ROWS_PER_PAGE;
+	double		used = 0;
 	TableScanDesc scan;
 
 	part->probes = 0;
-	if (rows * sizeof(CacheEntry) > (double) ks_cache_mem * 1024)
+	for (int i = list_length(parts->parts) - 1; list_nth(parts->parts, i) != part; i--)
+	{
+		KsDedupPart *younger = list_nth(parts->parts, i);
+
+		if (younger->cache != NULL)
+			used += younger->cache->size * sizeof(CacheEntry);
+	}
+	if (used + rows * sizeof(CacheEntry) > (double) ks_cache_mem * 1024)
 		return;
-	part->cache = partcache_create(parts->cxt, 1024, NULL);
+	part->cache = partcache_create(parts->cxt, Max(rows / 2, 1024), NULL);
 	scan = table_beginscan(part->rel, GetActiveSnapshot(), 0, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, part->slot))
 	{
@@ -365,8 +390,7 @@ ks_dedup_part_find(KsDedupParts *parts, KsDedupPart *part, uint64 hash, const Da
 		if (part->rel == NULL)
 			open_part(parts, part);
 		part->probes++;
-		/* Reading a row of it all costs less than a tenth of a lookup. */
-		if (part->probes * 10 > (double) part->nblocks * ROWS_PER_PAGE)
+		if (loading_pays(parts, part))
 			load_cache(parts, part);
 		if (part->cache == NULL)
 			return find_by_index(parts, part, hash, keys, hit);

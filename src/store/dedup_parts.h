@@ -55,6 +55,7 @@ typedef struct KsDedupParts
 	int64		window;
 	bool		loaded;
 	List	   *parts;			/* KsDedupPart *, oldest first */
+	int			expected;		/* lookups that the running batch may take */
 } KsDedupParts;
 
 /* In the current memory context; reads nothing yet. */

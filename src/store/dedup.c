@@ -36,9 +36,9 @@
  * A key that is in several partitions.  Which of its records comes first
  * depends on how they arrive, so which of two duplicates is dropped does, too.
  * That one of them is dropped does not: an entry is kept while any partition
- * that has more to read may still compare it.  Only partitions that were read to
- * their end do not count; for records that come to one of them later, and are so
- * far behind the others, an entry that came from another partition may be gone.
+ * that is not idle may still compare it.  Idle is one that was read to its end,
+ * for a topic a minute ago; for records that come to it later, and are so far
+ * behind the others, an entry that came from another partition may be gone.
  *
  * What is stored.  A key may have entries in several parts (dedup_parts.c).  The
  * younger the part, the greater the time; so the first one found, from the

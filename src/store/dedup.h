@@ -16,7 +16,7 @@ typedef struct KsDedup KsDedup;
 typedef struct KsDedupProgress
 {
 	TimestampTz time;			/* partition time, or DT_NOBEGIN: nothing read yet */
-	bool		more;			/* it is not known that all of it has been read */
+	bool		more;			/* it is not idle: there may be records to be read */
 } KsDedupProgress;
 
 /*

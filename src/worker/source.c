@@ -32,6 +32,9 @@
 #define REQUEST_TIMEOUT_MS 5000
 #define PARTITIONS_INTERVAL_MS 10000
 
+/* A partition without a record for this long is idle: others do not wait for it. */
+#define IDLE_MS 60000
+
 /* Most bytes a batch takes from the client. */
 #define MAX_BATCH_BYTES ((Size) 64 * 1024 * 1024)
 
@@ -193,6 +196,8 @@ add_partitions(KsSource *source, int n, List *stored, const char *start)
 		else
 			start_partition(source, part, p, start);
 	}
+	for (int p = source->nparts; p < n; p++)
+		source->parts[p].heard = GetCurrentTimestamp();
 	/* Only now, when nothing can fail any more: what is assigned is read. */
 	for (int p = source->nparts; p < n && !def->local; p++)
 		ks_consumer_assign(source->consumer, def->topic, p, source->parts[p].stored.next_offset);
@@ -379,7 +384,7 @@ take_error(KsSource *source, const KsEvent *event)
 
 /* Takes one event of the client. */
 static void
-take_event(KsSource *source, const KsEvent *event)
+take_event(KsSource *source, const KsEvent *event, TimestampTz now)
 {
 	KsSourcePartition *part;
 
@@ -399,6 +404,7 @@ take_event(KsSource *source, const KsEvent *event)
 			part->next.next_offset = event->record.offset + 1;
 			part->dirty = true;
 			part->at_end = false;
+			part->heard = now;
 			break;
 		case KS_EVENT_EOF:
 			/* Behind control records and compacted ones there may be nothing else. */
@@ -430,6 +436,7 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 {
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	const char *why;
+	TimestampTz now;
 
 	source->trouble[0] = '\0';
 	look_for_partitions(source);
@@ -442,8 +449,9 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("topic \"%s\" could not be read for a moment", source->reader->def->topic)));
+	now = GetCurrentTimestamp();
 	for (int i = 0; i < source->events->nevents; i++)
-		take_event(source, &source->events->events[i]);
+		take_event(source, &source->events->events[i], now);
 	for (int p = 0; p < source->nparts; p++)
 	{
 		int64		end = ks_consumer_cached_end(source->consumer, source->reader->def->topic, p);
@@ -538,11 +546,24 @@ ks_source_advance(KsSource *source)
 	}
 }
 
+/*
+ * May the partition hold records that were there before others that have been
+ * read?  A client that has seen the end of one may yet have to hear of more, so
+ * it is believed only after some time.
+ */
+static bool
+may_have_more(const KsSource *source, const KsSourcePartition *part, TimestampTz now)
+{
+	return !part->at_end ||
+		(source->consumer != NULL && !TimestampDifferenceExceeds(part->heard, now, IDLE_MS));
+}
+
 /* See source.h. */
 void
 ks_source_store_keys(KsSource *source)
 {
 	KsBatch    *batch = source->batch;
+	TimestampTz now = GetCurrentTimestamp();
 	KsDedupProgress *progress;
 
 	if (source->dedup == NULL)
@@ -556,7 +577,7 @@ ks_source_store_keys(KsSource *source)
 	for (int p = 0; p < source->nparts; p++)
 	{
 		progress[p].time = source->parts[p].next.stream_time;
-		progress[p].more = !source->parts[p].at_end;
+		progress[p].more = may_have_more(source, &source->parts[p], now);
 	}
 	ks_dedup_store(source->dedup, progress, source->nparts);
 }

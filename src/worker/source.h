@@ -17,6 +17,7 @@ typedef struct KsSourcePartition
 	bool		dirty;			/* next differs from stored */
 	int64		end;			/* end of the partition as far as known, or -1 */
 	bool		at_end;			/* the client has reported the end, or nothing is left */
+	TimestampTz heard;			/* when a record came last, or the source was opened; Kafka only */
 } KsSourcePartition;
 
 typedef struct KsSource

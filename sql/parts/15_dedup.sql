@@ -25,3 +25,12 @@ COMMENT ON TABLE kstream_catalog.dedup_part IS 'tables with the keys a query has
 
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.dedup', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.dedup_part', '');
+
+CREATE FUNCTION kstream_catalog.restore_dedup_part() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'ks_restore_dedup_part';
+COMMENT ON FUNCTION kstream_catalog.restore_dedup_part() IS 'links restored tables of keys with their queries';
+REVOKE EXECUTE ON FUNCTION kstream_catalog.restore_dedup_part() FROM PUBLIC;
+
+CREATE TRIGGER restore AFTER INSERT ON kstream_catalog.dedup_part
+FOR EACH STATEMENT EXECUTE FUNCTION kstream_catalog.restore_dedup_part();
+COMMENT ON TRIGGER restore ON kstream_catalog.dedup_part IS 'links restored tables of keys with their queries';

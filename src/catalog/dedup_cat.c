@@ -12,9 +12,12 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
@@ -136,6 +139,25 @@ ks_dedup_part_relations(int32 query)
 	}
 	SPI_finish();
 	return result;
+}
+
+/* See dedup_cat.h. */
+void
+ks_dedup_part_insert(Oid relid, int32 query, Oid source, int number, TimestampTz low, TimestampTz high)
+{
+	Relation	rel = table_open(get_relname_relid("dedup_part", get_namespace_oid("kstream_catalog", false)),
+								 RowExclusiveLock);
+	Datum		values[] = {
+		ObjectIdGetDatum(relid), Int32GetDatum(query), ObjectIdGetDatum(source), Int32GetDatum(number),
+		TimestampTzGetDatum(low), TimestampTzGetDatum(high)
+	};
+	bool		nulls[lengthof(values)] = {false};
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
 }
 
 /*

@@ -7,6 +7,7 @@
 #define KS_DEDUP_CAT_H
 
 #include "postgres.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
 /* The rule of one query for one stream. */
@@ -24,6 +25,9 @@ extern void ks_dedup_pin(int32 query, List *streams);
 
 /* Tables of the query that remember keys (oid list), in the current memory context. */
 extern List *ks_dedup_part_relations(int32 query);
+
+/* Adds such a table, with bounds of the event times in it; not seen as a restore. */
+extern void ks_dedup_part_insert(Oid relid, int32 query, Oid source, int number, TimestampTz low, TimestampTz high);
 
 /* Drops such a table and its catalog row; false, with nothing done, if somebody is using it. */
 extern bool ks_dedup_part_drop(Oid relid);

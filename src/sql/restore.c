@@ -166,6 +166,21 @@ ks_restore_local_log(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+PG_FUNCTION_INFO_V1(ks_restore_dedup_part);
+
+/* AFTER INSERT STATEMENT on kstream_catalog.dedup_part: links the tables with queries that are there already. */
+Datum
+ks_restore_dedup_part(PG_FUNCTION_ARGS)
+{
+	ListCell   *lc;
+
+	(void) trigger_data(fcinfo);
+	CommandCounterIncrement();	/* makes the new rows visible */
+	foreach(lc, ks_query_ids())
+		ks_relink_query(ks_query_load(lfirst_int(lc)));
+	return PointerGetDatum(NULL);
+}
+
 PG_FUNCTION_INFO_V1(ks_instance_id_sql);
 
 /* instance_id(): see ks_instance_id. */

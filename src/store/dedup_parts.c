@@ -481,8 +481,6 @@ ks_dedup_parts_add(KsDedupParts *parts)
 {
 	int			number = next_number(parts);
 	char	   *name = psprintf("d_%d_%d", parts->query->id, number);
-	Oid			types[6] = {OIDOID, INT4OID, OIDOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		values[6];
 	KsDedupPart *part;
 	Oid			relid;
 
@@ -496,14 +494,7 @@ ks_dedup_parts_add(KsDedupParts *parts)
 	part = remember_part(parts, relid, number, DT_NOEND, DT_NOBEGIN);
 	part->cache = partcache_create(parts->cxt, 1024, NULL);
 	part->verified = true;
-	values[0] = ObjectIdGetDatum(relid);
-	values[1] = Int32GetDatum(parts->query->id);
-	values[2] = ObjectIdGetDatum(parts->source);
-	values[3] = Int32GetDatum(number);
-	values[4] = TimestampTzGetDatum(part->low);
-	values[5] = TimestampTzGetDatum(part->high);
-	execute("INSERT INTO kstream_catalog.dedup_part (relation, query, source, number, low, high)"
-			" VALUES ($1, $2, $3, $4, $5, $6)", 6, types, values);
+	ks_dedup_part_insert(relid, parts->query->id, parts->source, number, part->low, part->high);
 	return part;
 }
 

@@ -5,6 +5,7 @@ CREATE SCHEMA dedup;
 SET search_path = dedup;
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
+SET intervalstyle = 'postgres';
 -- runs a query to the end in steps of n records; how many it has dropped in all
 CREATE FUNCTION drain(name text, n int) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN

@@ -526,7 +526,8 @@ record_is_bad(ExecRun *run, KsBatch *batch, int row)
 
 /*
  * find_bad_rows
- *		Finds the bad rows from..to of a batch; returns true if there is one.  The
+ *		Finds the bad rows from..to of a batch; returns true if there is one that
+ *		was not known, for only then the batch need be run again.  The
  *		statement runs over them until it fails; the row it stopped at is tried
  *		alone, and the search goes on behind it.  Where the row it stopped at is not
  *		to blame, halves are searched.  The plan for few rows is used throughout: it
@@ -545,7 +546,7 @@ find_bad_rows(ExecRun *run, KsBatch *batch, int from, int to)
 
 		CHECK_FOR_INTERRUPTS();
 		if (to - from == 1)
-			return record_is_bad(run, batch, from) || found;
+			return (!batch->skip[from] && record_is_bad(run, batch, from)) || found;
 		ks_current_batch = NULL;
 		show_rows(run, batch, from, to);
 		edata = try_rows(run, 1, true);

@@ -401,6 +401,10 @@ cut_at_bad_record(KsTask *task, KsBadRow *bad)
 
 	if (part->next.next_offset <= first->offset)
 		return;
+	part->next.stream_time = part->stored.stream_time;
+	part->next.has_seam = part->stored.has_seam;
+	part->next.seam_offset = part->stored.seam_offset;
+	part->next.seam = part->stored.seam;
 	for (int i = bad->batch->nrows - 1; i >= 0; i--)
 	{
 		KsRecord   *rec = &bad->batch->rows[i].rec;
@@ -414,10 +418,14 @@ cut_at_bad_record(KsTask *task, KsBadRow *bad)
 			part->next.stream_time = bad->batch->rows[i].stream_time;
 			part->next.seam_offset = rec->offset;
 			if (!bad->batch->local)
+			{
+				part->next.has_seam = true;
 				part->next.seam = ks_record_fingerprint(rec);
+			}
 			break;
 		}
 	}
+	part->next.has_stream_time = !TIMESTAMP_IS_NOBEGIN(part->next.stream_time);
 	part->next.next_offset = first->offset;
 	if (part->next.next_offset == part->stored.next_offset)
 	{

@@ -211,6 +211,15 @@ SELECT kstream.reset('u_out');
 SELECT drain('u_out', 10);
 SELECT * FROM u_out ORDER BY id;
 
+-- queries that feed a stream; the keys of one go with it, the stream stays
+SELECT kstream.create_stream('fed', 'id int, d int', server => 'local');
+SELECT kstream.insert_into('fed', 'SELECT id, d FROM e', name => 'feed', paused => true);
+SELECT kstream.step('feed', 3), kstream.step('feed', 100);
+SELECT id, array_agg(d ORDER BY _offset) FROM fed GROUP BY id ORDER BY id;
+SELECT d.relation AS part FROM kstream_catalog.dedup_part d JOIN kstream_catalog.query q ON q.id = d.query WHERE q.name = 'feed' ORDER BY number LIMIT 1 \gset
+SELECT kstream.drop_query('feed');
+SELECT to_regclass(:'part') IS NULL AS keys_gone, to_regclass('fed') IS NOT NULL AS stream_there;
+
 -- dropping the table drops the keys
 DROP TABLE t_out;
 SELECT count(*) FROM kstream_catalog.dedup WHERE source = 't'::regclass;

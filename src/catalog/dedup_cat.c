@@ -161,7 +161,7 @@ ks_dedup_part_insert(Oid relid, int32 query, Oid source, int number, TimestampTz
 }
 
 /*
- * See dedup_cat.h.  The table is an internal part of the result, which Postgres
+ * See dedup_cat.h.  The table is an internal part of the query's view, which Postgres
  * lets nobody drop alone; so its link goes first.
  */
 bool

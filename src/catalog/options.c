@@ -33,6 +33,7 @@ static void check_format(const char *name, const char *value);
 static void check_key_format(const char *name, const char *value);
 static void check_partitions(const char *name, const char *value);
 static void check_dedup_window(const char *name, const char *value);
+static void check_guarantee(const char *name, const char *value);
 static void refuse_option(const char *name, const char *value);
 
 typedef struct Option
@@ -50,6 +51,7 @@ static const Option table_options[] = {
 	{"partitions", check_partitions},
 	{"dedup_key", check_not_empty},
 	{"dedup_window", check_dedup_window},
+	{"guarantee", check_guarantee},
 	{NULL, NULL}
 };
 
@@ -158,6 +160,16 @@ static void
 check_dedup_window(const char *name, const char *value)
 {
 	(void) ks_dedup_window_parse(value);
+}
+
+/* How records are produced to the topic. */
+static void
+check_guarantee(const char *name, const char *value)
+{
+	static const char *const words[] = {"exactly_once", "at_least_once", NULL};
+	static const char *const later[] = {NULL};
+
+	check_word(name, value, words, later);
 }
 
 /* An option that a later version brings. */

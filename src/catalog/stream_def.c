@@ -218,6 +218,8 @@ ks_stream_def_load(Relation rel)
 			dedup_key = defGetString(option);
 		else if (strcmp(option->defname, "dedup_window") == 0)
 			dedup_window = defGetString(option);
+		else if (strcmp(option->defname, "guarantee") == 0)
+			def->at_least_once = strcmp(defGetString(option), "at_least_once") == 0;
 	}
 
 	load_columns(def, rel);

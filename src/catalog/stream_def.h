@@ -88,6 +88,7 @@ typedef struct KsStreamDef
 	int			ndedup;			/* columns of dedup_key; 0: duplicates are kept */
 	AttrNumber *dedup_keys;
 	int64		dedup_window;	/* microseconds */
+	bool		at_least_once;	/* option "guarantee": how records get into the topic */
 	int			nchecks;		/* CHECK constraints of the relation */
 } KsStreamDef;
 

@@ -13,6 +13,7 @@
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
+#include "store/change.h"
 
 /* Appends a statement, indented, under its title. */
 static void
@@ -66,6 +67,24 @@ append_dedup(StringInfo buf, int32 query, Oid stream)
 		appendStringInfo(buf, "%s%s", foreach_current_index(lc) > 0 ? ", " : "",
 						 quote_identifier(lfirst(lc)));
 	appendStringInfoChar(buf, '\n');
+}
+
+/* The lines that say where rows go. */
+static void
+append_target(StringInfo buf, Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	KsStreamDef *def = ks_stream_def_load(rel);
+
+	appendStringInfoString(buf, "Emit: every row becomes a record\n");
+	if (def->local)
+		appendStringInfo(buf, "Result: local stream %s", relation_name(relid));
+	else
+		appendStringInfo(buf, "Result: topic \"%s\" as %s (format %s, key format %s), %s", def->topic,
+						 relation_name(relid), ks_format_name(def->format),
+						 ks_key_format_name(def->key_format),
+						 def->at_least_once ? "at least once" : "exactly once");
+	table_close(rel, NoLock);
 }
 
 /* How the state of one aggregate is kept. */
@@ -129,7 +148,8 @@ ks_explain_query(const KsQueryRow *row)
 		return buf.data;
 	}
 	analysis = ks_analyze_view(row->view);
-	plan = ks_compile(analysis, row->inputs);
+	plan = row->kind == KS_QUERY_STREAM ? ks_compile_stream(analysis, row->relation) :
+		ks_compile(analysis, row->inputs, ks_changes_wanted(row->relation));
 	foreach(lc, analysis->streams)
 	{
 		append_source(&buf, lfirst_oid(lc));
@@ -140,6 +160,11 @@ ks_explain_query(const KsQueryRow *row)
 	append_statement(&buf, plan->record_by_record ?
 					 "Statement over each record of a batch, in order of arrival" : "Statement over a batch",
 					 plan->row_sql);
+	if (plan->kind == KS_QUERY_STREAM)
+	{
+		append_target(&buf, row->relation);
+		return buf.data;
+	}
 	if (plan->kind == KS_QUERY_AGGREGATE)
 		append_aggregate(&buf, row, analysis, plan);
 	else

@@ -351,6 +351,20 @@ ks_depend_internally(Oid dependent, Oid on)
 	recordDependencyOn(&part, &whole, DEPENDENCY_INTERNAL);
 }
 
+/* See ddl_util.h. */
+void
+ks_depend_automatically(Oid dependent, Oid on)
+{
+	ObjectAddress part;
+	ObjectAddress whole;
+
+	ObjectAddressSet(part, RelationRelationId, dependent);
+	ObjectAddressSet(whole, RelationRelationId, on);
+	deleteDependencyRecordsForSpecific(RelationRelationId, dependent, DEPENDENCY_AUTO,
+									   RelationRelationId, on);
+	recordDependencyOn(&part, &whole, DEPENDENCY_AUTO);
+}
+
 /* Names of the servers of our wrapper, the local one left out. */
 static List *
 kafka_servers(void)

@@ -90,12 +90,12 @@ drop_queries(ArrayType *relations)
 			continue;
 		parts = ks_dedup_part_relations(row->id);
 		ks_query_delete(row->id);
-		foreach(lc2, parts)
-			drop_leftover(lfirst_oid(lc2));
 		drop_leftover(row->view);
 		drop_leftover(row->source);
 		drop_leftover(row->state);
 		drop_leftover(row->inputs);
+		foreach(lc2, parts)
+			drop_leftover(lfirst_oid(lc2));
 	}
 	if (ids != NIL)
 		ks_notify_definitions_changed();

@@ -37,20 +37,23 @@ void
 ks_relink_query(const KsQueryRow *row)
 {
 	Oid			parts[] = {row->view, row->source, row->state, row->inputs};
-
 	ListCell   *lc;
 
 	if (get_rel_relkind(row->relation) == '\0')
 		return;
 	for (int i = 0; i < lengthof(parts); i++)
 	{
-		if (OidIsValid(parts[i]) && get_rel_relkind(parts[i]) != '\0')
+		if (!OidIsValid(parts[i]) || get_rel_relkind(parts[i]) == '\0')
+			continue;
+		if (row->name == NULL)
 			ks_depend_internally(parts[i], row->relation);
+		else
+			ks_depend_automatically(parts[i], row->relation);
 	}
 	foreach(lc, ks_dedup_part_relations(row->id))
 	{
-		if (get_rel_relkind(lfirst_oid(lc)) != '\0')
-			ks_depend_internally(lfirst_oid(lc), row->relation);
+		if (get_rel_relkind(lfirst_oid(lc)) != '\0' && get_rel_relkind(row->view) != '\0')
+			ks_depend_internally(lfirst_oid(lc), row->view);
 	}
 }
 

@@ -431,7 +431,7 @@ create_statement(KsDedupParts *parts, const char *name)
 	return sql.data;
 }
 
-/* Makes the table a part of the query: its owner's, dropped with its result, guarded. */
+/* Makes the table a part of the query: its owner's, dropped with its view, guarded. */
 static void
 adopt_table(KsDedupParts *parts, Oid relid, const char *name)
 {
@@ -445,7 +445,7 @@ adopt_table(KsDedupParts *parts, Oid relid, const char *name)
 	execute(psprintf("ALTER TABLE kstream_state.%s OWNER TO %s", name,
 					 quote_identifier(GetUserNameFromId(owner, false))), 0, NULL, NULL);
 	ObjectAddressSet(table, RelationRelationId, relid);
-	ObjectAddressSet(whole, RelationRelationId, parts->query->relation);
+	ObjectAddressSet(whole, RelationRelationId, parts->query->view);
 	recordDependencyOn(&table, &whole, DEPENDENCY_INTERNAL);
 	ks_guard_install(relid);
 	CommandCounterIncrement();
@@ -559,7 +559,7 @@ ks_dedup_part_append(KsDedupParts *parts, KsDedupPart *part, const KsDedupRow *r
 		memcpy(values + ATT_FIRST_KEY - 1, rows[i].keys, sizeof(Datum) * parts->keys->nkeys);
 		tuples[i] = heap_form_tuple(RelationGetDescr(writer->rel), values, nulls);
 	}
-	ks_writer_append(writer, tuples, nrows);
+	ks_writer_append(writer, tuples, NULL, nrows);
 	ks_writer_close(writer);
 	for (int i = 0; part->cache != NULL && i < nrows; i++)
 		cache_row(part, rows[i].hash, &tuples[i]->t_self);

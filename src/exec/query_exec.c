@@ -40,6 +40,7 @@
 #include "exec/query_exec.h"
 #include "plan/compile.h"
 #include "store/change.h"
+#include "store/dedup.h"
 
 /* Batches up to SMALL_BATCH rows run the plan made for a few rows. */
 #define SMALL_BATCH 300
@@ -537,7 +538,8 @@ record_is_bad(ExecRun *run, KsBatch *batch, int row)
 
 /*
  * find_bad_rows
- *		Finds the bad rows from..to of a batch; returns true if there is one.  The
+ *		Finds the bad rows from..to of a batch; returns true if there is one that
+ *		was not known, for only then the batch need be run again.  The
  *		statement runs over them until it fails; the row it stopped at is tried
  *		alone, and the search goes on behind it.  Where the row it stopped at is not
  *		to blame, halves are searched.  The plan for few rows is used throughout: it
@@ -556,7 +558,7 @@ find_bad_rows(ExecRun *run, KsBatch *batch, int from, int to)
 
 		CHECK_FOR_INTERRUPTS();
 		if (to - from == 1)
-			return record_is_bad(run, batch, from) || found;
+			return (!batch->skip[from] && record_is_bad(run, batch, from)) || found;
 		ks_current_batch = NULL;
 		show_rows(run, batch, from, to);
 		edata = try_rows(run, 1, true);
@@ -632,16 +634,38 @@ run_first_phase(ExecRun *run)
 	}
 }
 
+/* Hides the duplicates among the rows that are shown. */
+static void
+hide_duplicates(ExecRun *run)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		if (batch->dedup != NULL)
+			ks_dedup_decide(batch->dedup, batch);
+	}
+}
+
 /*
  * hold_back
  *		on_error = 'stop': hides everything from the first bad record of a
- *		partition on, so that only what is before it is applied.
+ *		partition on, so that only what is before it is applied.  What is hidden
+ *		makes no other record a duplicate.
  */
 static void
 hold_back(ExecRun *run)
 {
 	ListCell   *lc;
 
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		memset(batch->skip, 0, sizeof(bool) * Max(batch->nrows, 1));
+	}
 	foreach(lc, run->result->bad)
 	{
 		KsBadRow   *bad = lfirst(lc);
@@ -655,6 +679,26 @@ hold_back(ExecRun *run)
 				bad->batch->skip[row] = true;
 		}
 	}
+	hide_duplicates(run);
+}
+
+/*
+ * run_before_stop
+ *		on_error = 'stop': runs the query over what is before the first bad record
+ *		of each partition.  A record that was a duplicate of one held back is not
+ *		any more, and may be bad.
+ */
+static void
+run_before_stop(ExecRun *run)
+{
+	int			known;
+
+	do
+	{
+		known = list_length(run->result->bad);
+		hold_back(run);
+		run_first_phase(run);
+	} while (list_length(run->result->bad) > known);
 }
 
 /* Prepares the batches to be scanned by this query. */
@@ -673,6 +717,7 @@ show_batches(ExecRun *run)
 		run->nrows += batch->nrows;
 	}
 	show_all(run);
+	hide_duplicates(run);
 }
 
 /* See query_exec.h. */
@@ -691,10 +736,7 @@ ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 		check_growth(exec);
 		run_first_phase(&run);
 		if (exec->query->stop_on_error && result->bad != NIL)
-		{
-			hold_back(&run);
-			run_first_phase(&run);
-		}
+			run_before_stop(&run);
 		/* The rest looks at tables only; streams read there are not this batch's. */
 		ks_batch_hide_all();
 		result->rows_out = exec->op->apply(exec->op);

@@ -19,6 +19,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -135,6 +136,30 @@ public final class Verify {
 		/** The topic that is checked. */
 		Topic topic() {
 			return topics.get(need("topic"));
+		}
+
+		/**
+		 * The records to look at.  With dedup=HEADER those are left out of which a header says
+		 * that they were there before, as a consumer of an at-least-once topic would do; they
+		 * must be what they were then.
+		 */
+		List<Rec> records(Topic topic) {
+			String name = options.get("dedup");
+			if (name == null)
+				return topic.records;
+			Map<String, Rec> seen = new HashMap<>();
+			List<Rec> kept = new ArrayList<>();
+			for (Rec record : topic.records) {
+				String number = record.header(name);
+				Rec before = number == null ? null : seen.putIfAbsent(number, record);
+				if (before == null)
+					kept.add(record);
+				else if (record.raw.partition() != before.raw.partition() || !Arrays.equals(record.raw.key(), before.raw.key())
+					|| !Arrays.equals(record.raw.value(), before.raw.value()))
+					violation("differing-duplicate", record.place() + " " + name + "=" + number + " first " + before.place());
+			}
+			figures += " left-out=" + (topic.records.size() - kept.size());
+			return kept;
 		}
 
 		/** What it is called in what is printed. */
@@ -357,7 +382,7 @@ public final class Verify {
 		Map<String, TreeMap<Long, Rec>> groups = new TreeMap<>();
 		Map<String, Long> greatest = new HashMap<>();
 
-		for (Rec record : check.topic().records) {
+		for (Rec record : check.records(check.topic())) {
 			String group = by == null ? "" : String.valueOf(record.header(by));
 			Long seq = number(record.header(name));
 			if (seq == null) {
@@ -418,7 +443,7 @@ public final class Verify {
 	private static Map<String, List<Rec>> occurrences(Check check, Topic topic) {
 		String what = check.need("field");
 		Map<String, List<Rec>> seen = new LinkedHashMap<>();
-		for (Rec record : topic.records) {
+		for (Rec record : check.records(topic)) {
 			String value = picked(record, what);
 			if (value == null)
 				check.violation("no-field", record.place() + " field=" + what);
@@ -546,7 +571,7 @@ public final class Verify {
 		Map<String, BigDecimal> last = new HashMap<>();
 		Map<String, Integer> home = new HashMap<>();
 
-		for (Rec record : check.topic().records) {
+		for (Rec record : check.records(check.topic())) {
 			String name = String.valueOf(picked(record, key));
 			BigDecimal value = decimal(picked(record, field));
 			if (value == null) {
@@ -571,7 +596,7 @@ public final class Verify {
 		Map<String, Integer> home = new HashMap<>();
 		String field = check.option("field", "value");
 
-		for (Rec record : check.topic().records) {
+		for (Rec record : check.records(check.topic())) {
 			String key = String.valueOf(text(record.raw.key()));
 			Integer partition = home.putIfAbsent(key, record.raw.partition());
 			if (partition != null && partition != record.raw.partition())

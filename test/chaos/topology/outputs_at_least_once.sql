@@ -1,0 +1,27 @@
+-- outputs_at_least_once.sql: the mode of low latency: nothing is lost, and what comes
+-- twice has the same number in its header, so that a consumer can leave it out.
+--
+--@ needs create_stream_as
+--@ topic input 4
+--@ topic echo 4
+--@ topic sums 4
+--@ load input keys=200 size=300
+--@ outputs echo sums
+SELECT kstream.create_stream('events', 'id bigint, txn bigint, k text, v int, ts bigint', topic => '@input@');
+SELECT kstream.create_stream_as('echo', 'SELECT id, txn, k, v, ts FROM events', topic => '@echo@', key => 'k',
+	guarantee => 'at_least_once');
+SELECT kstream.create_table_as('sums', 'SELECT k, count(*) AS c, sum(v) AS s FROM events GROUP BY k',
+	topic => '@sums@', guarantee => 'at_least_once');
+
+--@ verify set topic=@echo@ field=id log=@log@ dedup=kstream_seq
+--@ verify same topic=@echo@ with=@input@ field=id,txn,k,v,ts dedup=kstream_seq
+--@ verify order topic=@echo@ field=id strict=1 dedup=kstream_seq
+--@ verify partitioned topic=@echo@
+--@ verify dense topic=@echo@ start=1 dedup=kstream_seq
+--@ verify order topic=@sums@ field=c strict=1 dedup=kstream_seq
+--@ verify dense topic=@sums@ start=1 dedup=kstream_seq
+--@ read input
+--@ fold sums
+--@ equal SELECT k, c, s FROM sums
+--+ === SELECT j->>'k', count(*), sum((j->>'v')::int) FROM ref.input GROUP BY 1
+--@ equal SELECT key, (j->>'c')::bigint, (j->>'s')::bigint FROM ref.fold_sums === SELECT k, c, s FROM sums

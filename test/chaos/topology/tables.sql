@@ -1,4 +1,4 @@
--- tables.sql: from a topic into tables, of several shapes.  Nothing is put out by the
+-- tables.sql: from a topic into tables, of several shapes, one of which finds bad records.  Nothing is put out by the
 -- engine here; one table is copied to a topic at the end by the test, so that the
 -- checks of topics are tried, too.
 --
@@ -12,6 +12,7 @@ SELECT kstream.create_global_table('dims', 'k text PRIMARY KEY, grp text, rank i
 SELECT kstream.create_table_as('echo', 'SELECT _partition AS p, _offset AS o, id, txn, k, v FROM events');
 SELECT kstream.create_table_as('sums', 'SELECT k, count(*) AS c, sum(v) AS s, min(v) AS lo, max(id) AS hi FROM events GROUP BY k');
 SELECT kstream.create_table_as('joined', 'SELECT d.grp, count(*) AS c, sum(e.v * d.rank) AS s FROM events e LEFT JOIN dims d USING (k) GROUP BY d.grp');
+SELECT kstream.create_table_as('divided', 'SELECT _partition AS p, _offset AS o, 1000 / (v % 500) AS q FROM events');
 
 --@ standin copied SELECT k, json_build_object('id', id, 'k', k, 'v', v)::text FROM echo ORDER BY p, o
 --@ verify set topic=@copied@ field=id log=@log@
@@ -27,4 +28,8 @@ SELECT kstream.create_table_as('joined', 'SELECT d.grp, count(*) AS c, sum(e.v *
 --@ equal SELECT grp, c, s FROM joined
 --+ === SELECT 'g' || d, count(*), sum((j->>'v')::int * d) FROM ref.input
 --+ LEFT JOIN generate_series(0, 149) d ON 'k' || d = j->>'k' GROUP BY d
+--@ equal SELECT p, o, q FROM divided
+--+ === SELECT p, o, 1000 / ((j->>'v')::int % 500) FROM ref.input WHERE (j->>'v')::int % 500 <> 0
+--@ equal SELECT partition, "offset" FROM kstream.dead_letters WHERE query = 'divided'
+--+ === SELECT p, o FROM ref.input WHERE (j->>'v')::int % 500 = 0
 --@ equal SELECT key, (j->>'id')::bigint FROM ref.fold_copied === SELECT k, hi FROM sums

@@ -10,7 +10,8 @@ with the same SELECT over what that consumer has read.
 
 Everything runs in servers of its own below --work, which are started where they do not
 run and destroyed at the end, unless --keep is given.  The last line is a report in
-JSON; the exit code is 0 when nothing was violated.  README.md says how to write a
+JSON; the exit code is 0 when nothing was violated, 1 when something was, 3 when the
+build lacks what the topology needs.  README.md says how to write a
 topology; the seed repeats faults and data, not their timing.
 """
 import argparse
@@ -671,11 +672,12 @@ def main():
     log("out.py --seed %d --faults %d %s in %s" % (options.seed, options.faults, shlex.quote(options.topology), rig.work))
     trial = Trial(rig, options)
     try:
-        if rig.start():
+        able = rig.start()
+        if able:
             print(json.dumps(trial.report(trial.run())))
     finally:
         rig.stop()
-    sys.exit(1 if trial.violations else 0)
+    sys.exit(3 if not able else 1 if trial.violations else 0)
 
 
 START = time.time()

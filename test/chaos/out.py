@@ -189,8 +189,10 @@ class Rig:
         self.start_generator()
         return True
 
-    def stop(self):
+    def stop(self, live):
         """Takes everything away."""
+        if live and live.poll() is None:
+            live.kill()
         self.kill_generator()
         if self.proxy:
             try:
@@ -485,6 +487,7 @@ class Trial:
         self.violations = []
         self.recovery, self.done = [], {}
         self.busy = 0
+        self.live = None
 
     def violation(self, name, detail):
         """Something is wrong."""
@@ -546,17 +549,39 @@ class Trial:
                     return
                 time.sleep(1)
 
+    def checks(self):
+        """What the records of the topics must fulfil."""
+        topology = self.rig.topology
+        load = topology.names[topology.load[0]]
+        words = ["set", "topic=" + load, "field=id", "log=" + self.rig.log_file,
+                 "order", "topic=" + load, "field=id", "strict=1", "partitioned", "topic=" + load]
+        for check in topology.verify:
+            words += [re.sub(r"@log@", self.rig.log_file, topology.filled(word)) for word in check]
+        return words
+
+    def start_live(self):
+        """A consumer that reads all the time; it judges when all is over."""
+        self.live = subprocess.Popen(
+            [os.path.join(TOP, "test/verify/verify.sh"), self.rig.broker_address, "live=" + self.file("over", "now"), *self.checks()],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def judge(self, who, code, out):
+        """Takes what a consumer says."""
+        for line in out.splitlines():
+            if line.startswith("ok "):
+                log("%s: %s" % (who, line))
+            else:
+                self.violation(who, line)
+        if code not in (0, 1):
+            self.violation(who, "gives no verdict")
+
     def verify_topics(self):
         """What the independent consumer says; what it has read goes into files."""
         topology = self.rig.topology
         words = []
         for name in [topology.load[0]] + topology.outputs:
             words += ["settled", "topic=" + topology.names[name], "for=60"]
-        load = topology.names[topology.load[0]]
-        words += ["set", "topic=" + load, "field=id", "log=" + self.rig.log_file,
-                  "order", "topic=" + load, "field=id", "strict=1", "partitioned", "topic=" + load]
-        for check in topology.verify:
-            words += [re.sub(r"@log@", self.rig.log_file, topology.filled(word)) for word in check]
+        words += self.checks()
         for name in topology.read:
             words += ["print", "topic=" + topology.names[name], "out=" + self.file("read", name)]
         for name in topology.fold:
@@ -566,17 +591,15 @@ class Trial:
                       "for=%g" % self.options.extra]
         done = subprocess.run([os.path.join(TOP, "test/verify/verify.sh"), self.rig.broker_address, *words],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        for line in done.stdout.splitlines():
-            if line.startswith("ok "):
-                log(line)
-            else:
-                self.violation("verifier", line)
-        if done.returncode not in (0, 1):
-            self.violation("verifier", "gives no verdict")
+        self.judge("reader", done.returncode, done.stdout)
+        with open(self.file("over", "now"), "w", encoding="utf-8"):
+            pass
+        out, _ = self.live.communicate(timeout=300)
+        self.judge("live reader", self.live.returncode, out)
 
     def file(self, kind, name):
         """Where the consumer writes what it has read."""
-        return os.path.join(self.rig.work, "%s.%s" % (kind, name))
+        return os.path.join(self.rig.work, "%s.%s.%d" % (kind, name, os.getpid()))
 
     def load_reference(self):
         """Tables ref.NAME of what the consumer has read, and ref.fold_NAME."""
@@ -628,6 +651,7 @@ class Trial:
 
     def run(self):
         """The whole trial."""
+        self.start_live()
         if not wait_until(60, lambda: self.moves((0, 0), 0)):
             self.violation("stuck", "the queries do not start")
         faults = Faults(self.rig, self.rng)
@@ -676,7 +700,7 @@ def main():
         if able:
             print(json.dumps(trial.report(trial.run())))
     finally:
-        rig.stop()
+        rig.stop(trial.live)
     sys.exit(3 if not able else 1 if trial.violations else 0)
 
 

@@ -467,7 +467,7 @@ sub send
 }
 
 sub flush { $_[0]->command('flush') }
-sub begin { $_[0]->command('begin') }
+sub begin { my ($self, @id) = @_; $self->command('begin', @id) }
 sub commit { $_[0]->command('commit') }
 sub abort { $_[0]->command('abort') }
 

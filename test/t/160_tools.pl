@@ -167,14 +167,19 @@ sub violations
 		is(join(', ', sort keys %got), join(', ', sort split /, /, $wanted{$name}), "mutant: $name");
 	}
 
-	# a transaction that nobody ends
+	# a transaction that nobody ends, until its producer is shut out
 	my $open = create_topic('open', 1, name => topic_name('open'), bootstrap => $server);
 	my $other = KafkaTest::Producer->new($server);
-	$other->begin;
+	$other->begin('slow one');
 	$other->send($open, 'k', '{"id": 1}');
-	$other->leave;
-	($code, $out) = verify($server, 'settled', "topic=$open", 'for=0.3', 'print', 'topic=no_such_topic');
+	$other->flush;
+	($code, $out) = verify($server, 'settled', "topic=$open", 'for=0.3', 'transactions', 'group', 'group=nobody',
+		'fence', 'id=slow one', 'settled', 'name=after', "topic=$open", 'print', 'topic=no_such_topic');
 	like($out, qr/^violation settled stuck topic=$open partition=0 stable=0 end=1$/m, 'an open transaction is seen');
+	like($out, qr/^slow one\t\d+\tOngoing$/m, 'and whose it is');
+	like($out, qr/^ok group positions=0$/m, 'no positions of a group that is not there');
+	like($out, qr/^ok after topic=$open$/m, 'another producer with its id ends it');
+	ok(!eval { $other->commit; 1 }, 'its own producer is fenced');
 	is($code, 2, 'no verdict about a topic that is not there');
 
 	# records that come when all should be over
@@ -317,6 +322,9 @@ sub status_becomes
 	my $topic = create_topic('generated', 3, name => topic_name('generated'), bootstrap => $server);
 	my $log = "$dir/generated";
 	my %options = (bootstrap => $broker->proxied, keys => 20, size => 50);
+	my @checks = ('set', "topic=$topic", 'field=id', "log=$log", 'order', "topic=$topic", 'field=id', 'strict=1');
+	my $live = IPC::Run::start([ "$ENV{KS_TOP}/test/verify/verify.sh", $server, "live=$dir/over", @checks ],
+		'<', \undef, '>', \my $seen, '2>&1');
 	my $generator = start_generator($topic, $log, %options, rate => 2000);
 	my ($code, $out);
 
@@ -328,11 +336,12 @@ sub status_becomes
 	kill_generator($generator);
 	$proxy->command('release');
 	is(stop_generator(start_generator($topic, $log, %options, records => 3000)), 3000, 'killed and started again');
-	($code, $out) = verify($server, 'settled', "topic=$topic", 'set', "topic=$topic", 'field=id', "log=$log",
-		'order', "topic=$topic", 'field=id', 'strict=1', 'order', "topic=$topic", 'key=k', 'field=ts', 'partitioned', "topic=$topic");
+	($code, $out) = verify($server, 'settled', "topic=$topic", @checks, 'order', "topic=$topic", 'key=k', 'field=ts', 'partitioned', "topic=$topic");
 	is($code, 0, 'its log says what is in the topic') or diag($out);
 	like($out, qr/^ok set .* committed=[1-9]\d* aborted=[1-9]\d* unknown=[1-9]/m, 'committed, aborted, and one in doubt');
 	note $out;
+	PostgreSQL::Test::Utils::append_to_file("$dir/over", '');
+	ok($live->finish, 'so does a reader that was there all the time') or diag($seen);
 }
 
 $broker->run('destroy');

@@ -30,18 +30,23 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.stream.Collectors;
 
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.TransactionListing;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
 import org.apache.kafka.common.utils.Utils;
 
 /** The program. */
@@ -49,10 +54,14 @@ public final class Verify {
 	/** So many violations of a kind are shown by each check; the rest is counted. */
 	private static final int SHOWN = 10;
 
+	/** What does not look at the records of topics, and comes before they are read. */
+	private static final Set<String> NO_READING = Set.of("settled", "transactions", "group", "fence");
+
 	private static final ObjectMapper JSON = new ObjectMapper().enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS);
 
 	private final String bootstrap;
 	private final Map<String, Topic> topics = new LinkedHashMap<>();
+	private Path live;
 	private boolean failed;
 
 	private Verify(String bootstrap) {
@@ -178,7 +187,7 @@ public final class Verify {
 		/** The last word about this check. */
 		void summary() {
 			StringBuilder line = new StringBuilder(violations.isEmpty() ? "ok " : "FAILED ");
-			line.append(name()).append(" topic=").append(need("topic")).append(figures);
+			line.append(name()).append(options.containsKey("topic") ? " topic=" + need("topic") : "").append(figures);
 			violations.forEach((name, count) -> line.append(' ').append(name).append('=').append(count));
 			System.out.println(line);
 		}
@@ -278,7 +287,10 @@ public final class Verify {
 		return true;
 	}
 
-	/** Reads topics from their beginning to the ends they have now. */
+	/**
+	 * Reads topics from their beginning to the ends they have now; with live=FILE, as a reader
+	 * that is there all the time, until there is such a file, and then to the ends.
+	 */
 	private void read(Collection<String> names, double seconds) {
 		Map<TopicPartition, Long> last = new HashMap<>();
 		Map<TopicPartition, Long> ends = new HashMap<>();
@@ -292,6 +304,11 @@ public final class Verify {
 			}
 			consumer.assign(all);
 			consumer.seekToBeginning(all);
+			while (live != null && !Files.exists(live)) {
+				for (ConsumerRecord<byte[], byte[]> raw : consumer.poll(Duration.ofMillis(200)))
+					take(raw, last);
+				limit = System.nanoTime() + (long) (seconds * 1e9);
+			}
 			ends.putAll(consumer.endOffsets(all));
 			ends.forEach((partition, end) -> topics.get(partition.topic()).ends.put(partition, end));
 			while (!atEnds(consumer, ends)) {
@@ -310,7 +327,7 @@ public final class Verify {
 	private void take(ConsumerRecord<byte[], byte[]> raw, Map<TopicPartition, Long> last) {
 		TopicPartition partition = new TopicPartition(raw.topic(), raw.partition());
 		Topic topic = topics.get(raw.topic());
-		if (raw.offset() >= topic.ends.get(partition))
+		if (raw.offset() >= topic.ends.getOrDefault(partition, Long.MAX_VALUE))
 			return;
 		Long before = last.put(partition, raw.offset());
 		if (before != null && before >= raw.offset())
@@ -688,11 +705,55 @@ public final class Verify {
 		check.figures = " records=" + checked + " for=" + seconds;
 	}
 
+	// --- what the broker knows about writers --------------------------------------
+
+	/** A client for the broker's own books. */
+	private Admin admin() {
+		return Admin.create(Map.of("bootstrap.servers", bootstrap, "default.api.timeout.ms", "30000"));
+	}
+
+	/** transactions: the transactional ids the broker knows, and their states. */
+	private void transactions(Check check) throws Exception {
+		int count = 0;
+		try (Admin admin = admin(); PrintStream out = output(check)) {
+			for (TransactionListing listing : new TreeMap<>(admin.listTransactions().all().get().stream()
+				.collect(Collectors.toMap(TransactionListing::transactionalId, l -> l))).values()) {
+				out.print(copyField(listing.transactionalId()) + "\t" + listing.producerId() + "\t" + listing.state() + "\n");
+				count++;
+			}
+		}
+		check.figures = " count=" + count;
+	}
+
+	/** group: the positions that a group has committed, with their metadata. */
+	private void group(Check check) throws Exception {
+		TreeMap<String, String> lines = new TreeMap<>();
+		try (Admin admin = admin(); PrintStream out = output(check)) {
+			admin.listConsumerGroupOffsets(check.need("group")).partitionsToOffsetAndMetadata().get().forEach((partition, position) -> {
+				if (position != null)
+					lines.put(partition.topic() + "\t" + partition.partition(), position.offset() + "\t" + copyField(position.metadata()));
+			});
+			lines.forEach((where, what) -> out.print(where + "\t" + what + "\n"));
+		}
+		check.figures = " positions=" + lines.size();
+	}
+
+	/** fence: another producer takes a transactional id, so that the one who has it is shut out. */
+	private void fence(Check check) {
+		Properties properties = new Properties();
+		properties.put("bootstrap.servers", bootstrap);
+		properties.put("transactional.id", check.need("id"));
+		properties.put("max.block.ms", "30000");
+		try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer())) {
+			producer.initTransactions();
+		}
+	}
+
 	// --- the program ------------------------------------------------------------
 
 	/** Runs one check. */
-	private void run(Check check) throws IOException, InterruptedException {
-		if (!check.mode.equals("nothing-extra") && !check.mode.equals("settled"))
+	private void run(Check check) throws Exception {
+		if (!check.mode.equals("nothing-extra") && !NO_READING.contains(check.mode))
 			checkOffsets(check);
 		switch (check.mode) {
 			case "print" -> print(check);
@@ -703,6 +764,9 @@ public final class Verify {
 			case "fold" -> fold(check);
 			case "partitioned" -> partitioned(check);
 			case "settled" -> settled(check);
+			case "transactions" -> transactions(check);
+			case "group" -> group(check);
+			case "fence" -> fence(check);
 			case "nothing-extra" -> nothingExtra(check);
 			default -> throw new IllegalArgumentException("unknown check " + check.mode);
 		}
@@ -716,6 +780,8 @@ public final class Verify {
 			int equals = args[i].indexOf('=');
 			if (equals < 0)
 				checks.add(new Check(args[i]));
+			else if (checks.isEmpty() && args[i].startsWith("live="))
+				live = Path.of(args[i].substring(equals + 1));
 			else if (checks.isEmpty())
 				throw new IllegalArgumentException("a check must come before " + args[i]);
 			else
@@ -725,14 +791,14 @@ public final class Verify {
 	}
 
 	/** Reads what the checks look at: open transactions first get their time to end. */
-	private void work(List<Check> checks) throws IOException, InterruptedException {
+	private void work(List<Check> checks) throws Exception {
 		for (Check check : checks) {
-			if (check.mode.equals("settled"))
+			if (NO_READING.contains(check.mode))
 				run(check);
 		}
 		Set<String> names = new LinkedHashSet<>();
 		for (Check check : checks) {
-			if (check.mode.equals("settled"))
+			if (NO_READING.contains(check.mode))
 				continue;
 			names.addAll(List.of(check.topicNames()));
 			if (check.options.containsKey("with"))
@@ -741,7 +807,7 @@ public final class Verify {
 		if (!names.isEmpty())
 			read(names, 120);
 		for (Check check : checks) {
-			if (!check.mode.equals("settled"))
+			if (!NO_READING.contains(check.mode))
 				run(check);
 		}
 	}

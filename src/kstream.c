@@ -11,7 +11,7 @@
 #include "base/guc.h"
 #include "base/shmem.h"
 #include "fmgr.h"
-#include "stream/log_append.h"
+#include "stream/log_commit.h"
 #include "worker/dbhooks.h"
 #include "worker/launcher.h"
 #include "worker/slots.h"
@@ -30,7 +30,7 @@ _PG_init(void)
 	ks_fault_init();
 	ks_guc_reserve();
 	ks_shmem_init();
-	ks_local_log_init();
+	ks_log_commit_init();
 	ks_slots_init();
 	ks_stats_init();
 	ks_wakeup_init();

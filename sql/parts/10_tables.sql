@@ -24,8 +24,8 @@ COMMENT ON SEQUENCE kstream_catalog.object_id IS 'numbers of queries and local l
 CREATE TABLE kstream_catalog.query
 (
 	id				int PRIMARY KEY,
-	relation		regclass NOT NULL UNIQUE,
-	kind			text NOT NULL CHECK (kind IN ('table', 'global_table', 'append', 'aggregate')),
+	relation		regclass NOT NULL,
+	kind			text NOT NULL CHECK (kind IN ('table', 'global_table', 'append', 'aggregate', 'stream')),
 	view			regclass,
 	source			regclass,
 	state			regclass,
@@ -45,9 +45,11 @@ CREATE TABLE kstream_catalog.query
 	last_error_at	timestamptz,
 	restarts		bigint NOT NULL DEFAULT 0,
 	created_at		timestamptz NOT NULL DEFAULT now(),
+	name			text UNIQUE,
 	CHECK ((view IS NULL) <> (source IS NULL))
 );
-COMMENT ON TABLE kstream_catalog.query IS 'one row per continuous query and per KTable read from a topic';
+CREATE INDEX query_relation ON kstream_catalog.query (relation);
+COMMENT ON TABLE kstream_catalog.query IS 'one row per continuous query and per KTable read from a topic; name: of one more query that feeds a stream';
 
 CREATE TABLE kstream_catalog.position
 (

@@ -32,7 +32,7 @@ WHERE w.fdwname = 'kstream' AND n.nspname <> 'kstream_query'
 COMMENT ON VIEW kstream.streams IS 'streams and the options they are read with';
 
 CREATE VIEW kstream.queries WITH (security_barrier) AS
-SELECT q.relation::text AS name,
+SELECT coalesce(q.name, q.relation::text) AS name,
 	q.relation,
 	q.kind,
 	c.relowner::regrole AS owner,
@@ -85,12 +85,13 @@ FROM kstream_catalog.query q
 			max(option_value) FILTER (WHERE option_name = 'key_format') AS key_format,
 			max(option_value) FILTER (WHERE option_name = 'timestamp') AS "timestamp"
 		FROM pg_catalog.pg_options_to_table(t.ftoptions)) o ON true
-WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+WHERE q.kind <> 'stream'
+	AND (pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE'));
 COMMENT ON VIEW kstream.tables IS 'tables that kstream keeps up to date, and the topics of those that follow one';
 
 CREATE VIEW kstream.dead_letters WITH (security_barrier) AS
 SELECT d.id,
-	q.relation::text AS query,
+	coalesce(q.name, q.relation::text) AS query,
 	q.relation,
 	d.topic,
 	d.partition,
@@ -123,7 +124,7 @@ WHERE false;
 COMMENT ON VIEW kstream.late_records IS 'records that came after their window had closed; empty as long as there are no windows';
 
 CREATE VIEW kstream.stat_query WITH (security_barrier) AS
-SELECT q.relation::text AS name,
+SELECT coalesce(q.name, q.relation::text) AS name,
 	p.records AS records_in,
 	p.rows_out AS records_out,
 	p.late,
@@ -154,7 +155,7 @@ WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW kstream.stat_query IS 'counters of each query, exact and kept with its positions; batches and latencies since the server started';
 
 CREATE VIEW kstream.stat_partition WITH (security_barrier) AS
-SELECT q.relation::text AS query,
+SELECT coalesce(q.name, q.relation::text) AS query,
 	o.topic,
 	coalesce(p.partition, s.partition) AS partition,
 	coalesce(p.next_offset, s.next_offset) AS position,
@@ -181,7 +182,7 @@ WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW kstream.stat_partition IS 'where each query is in each partition, and how far behind';
 
 CREATE VIEW kstream.stat_store WITH (security_barrier) AS
-SELECT q.relation::text AS name,
+SELECT coalesce(q.name, q.relation::text) AS name,
 	r.role,
 	r.store,
 	coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0)::bigint) AS rows,

@@ -20,6 +20,14 @@ int			ks_batch_interval = 0;
 int			ks_cache_mem = 65536;
 bool		ks_log_statements = false;
 bool		ks_start_workers = true;
+int			ks_outbox_max_bytes = 1024 * 1024;
+int			ks_output_durability = KS_OUTPUT_FLUSHED;
+
+static const struct config_enum_entry output_durability_words[] = {
+	{"flushed", KS_OUTPUT_FLUSHED, false},
+	{"replicated", KS_OUTPUT_REPLICATED, false},
+	{NULL, 0, false}
+};
 
 /* define_batch_settings: how much one transaction takes, and what it may keep in memory. */
 static void
@@ -58,6 +66,22 @@ define_worker_settings(void)
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
+/* define_output_settings: what is published, and how much may wait for it. */
+static void
+define_output_settings(void)
+{
+	DefineCustomIntVariable("kstream.outbox_max_bytes",
+							"Sets the size of an outbox from which on its continuous queries wait.",
+							"Records that wait to be published are kept in any case.",
+							&ks_outbox_max_bytes, 1024 * 1024, 64, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomEnumVariable("kstream.output_durability",
+							 "Sets how durable a commit must be before what it has written is published.",
+							 "\"replicated\" waits for the synchronous standbys, too.",
+							 &ks_output_durability, KS_OUTPUT_FLUSHED, output_durability_words,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
 /* ks_guc_init: defines all settings; called once, when the library is loaded. */
 void
 ks_guc_init(void)
@@ -74,6 +98,7 @@ ks_guc_init(void)
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 	define_batch_settings();
 	define_worker_settings();
+	define_output_settings();
 }
 
 /* ks_guc_reserve: no other kstream.* setting exists; called after all are defined. */

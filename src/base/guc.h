@@ -15,6 +15,16 @@ extern int	ks_cache_mem;		/* kstream.cache_mem, kB */
 extern bool ks_log_statements;	/* kstream.log_statements */
 extern bool ks_start_workers;	/* kstream.start_workers */
 
+extern int	ks_outbox_max_bytes;	/* kstream.outbox_max_bytes, kB */
+extern int	ks_output_durability;	/* kstream.output_durability: KsOutputDurability */
+
+/* How durable a commit must be before what it has written is published. */
+typedef enum KsOutputDurability
+{
+	KS_OUTPUT_FLUSHED,
+	KS_OUTPUT_REPLICATED
+} KsOutputDurability;
+
 extern void ks_guc_init(void);
 extern void ks_guc_reserve(void);
 

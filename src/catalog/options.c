@@ -31,6 +31,7 @@ static void check_topic(const char *name, const char *value);
 static void check_format(const char *name, const char *value);
 static void check_key_format(const char *name, const char *value);
 static void check_partitions(const char *name, const char *value);
+static void check_guarantee(const char *name, const char *value);
 static void refuse_option(const char *name, const char *value);
 
 typedef struct Option
@@ -46,6 +47,7 @@ static const Option table_options[] = {
 	{"key_format", check_key_format},
 	{"timestamp", check_not_empty},
 	{"partitions", check_partitions},
+	{"guarantee", check_guarantee},
 	{NULL, NULL}
 };
 
@@ -149,6 +151,16 @@ check_partitions(const char *name, const char *value)
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("invalid number of partitions \"%s\"", value),
 				 errhint("It is an integer from 1 to 100000.")));
+}
+
+/* How records are produced to the topic. */
+static void
+check_guarantee(const char *name, const char *value)
+{
+	static const char *const words[] = {"exactly_once", "at_least_once", NULL};
+	static const char *const later[] = {NULL};
+
+	check_word(name, value, words, later);
 }
 
 /* An option that a later version brings. */

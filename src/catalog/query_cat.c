@@ -20,6 +20,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid_d.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type_d.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
@@ -35,9 +36,8 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/cat_util.h"
 #include "catalog/query_cat.h"
-
-#define KS_CATALOG_SCHEMA "kstream_catalog"
 
 /* Fourth field of our advisory lock tags; SQL's functions use 1 and 2. */
 #define KS_LOCK_SPACE 7
@@ -66,31 +66,18 @@ enum
 	Anum_query_last_error,
 	Anum_query_last_error_at,
 	Anum_query_restarts,
-	Anum_query_created_at
+	Anum_query_created_at,
+	Anum_query_name
 };
-#define Natts_query Anum_query_created_at
+#define Natts_query Anum_query_name
 
 static const char *const kind_names[] = {
 	[KS_QUERY_TABLE] = "table",
 	[KS_QUERY_GLOBAL_TABLE] = "global_table",
 	[KS_QUERY_APPEND] = "append",
 	[KS_QUERY_AGGREGATE] = "aggregate",
+	[KS_QUERY_STREAM] = "stream",
 };
-
-/* Oid of a relation of the catalog schema; an error if the extension is missing. */
-static Oid
-catalog_relid(const char *name)
-{
-	Oid			schema = get_namespace_oid(KS_CATALOG_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
-
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"%s.%s\" does not exist", KS_CATALOG_SCHEMA, name),
-				 errhint("Run CREATE EXTENSION kstream in this database.")));
-	return relid;
-}
 
 /* The name of a kind as the catalog spells it. */
 const char *
@@ -109,38 +96,6 @@ kind_from_name(const char *name)
 			return (KsQueryKind) i;
 	}
 	elog(ERROR, "unknown kind of query: %s", name);
-}
-
-/* A text[] as a list of strings. */
-static List *
-list_from_text_array(Datum array)
-{
-	Datum	   *elems;
-	bool	   *nulls;
-	int			nelems;
-	List	   *result = NIL;
-
-	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT,
-					  &elems, &nulls, &nelems);
-	for (int i = 0; i < nelems; i++)
-	{
-		if (!nulls[i])
-			result = lappend(result, TextDatumGetCString(elems[i]));
-	}
-	return result;
-}
-
-/* A list of strings as a text[]. */
-static Datum
-list_to_text_array(List *list)
-{
-	Datum	   *elems = palloc(sizeof(Datum) * Max(list_length(list), 1));
-	int			nelems = 0;
-	ListCell   *lc;
-
-	foreach(lc, list)
-		elems[nelems++] = CStringGetTextDatum((char *) lfirst(lc));
-	return PointerGetDatum(construct_array(elems, nelems, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /* Milliseconds of an interval as the catalog holds it (never with months). */
@@ -162,7 +117,7 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 #define ISNULL(att) (nulls[Anum_query_##att - 1])
 #define OID_OR_INVALID(att) (ISNULL(att) ? InvalidOid : DatumGetObjectId(VALUE(att)))
 #define TEXT_OR_NULL(att) (ISNULL(att) ? NULL : TextDatumGetCString(VALUE(att)))
-#define LIST_OR_NIL(att) (ISNULL(att) ? NIL : list_from_text_array(VALUE(att)))
+#define LIST_OR_NIL(att) (ISNULL(att) ? NIL : ks_list_from_array(VALUE(att)))
 
 	if (desc->natts < Natts_query)
 		elog(ERROR, "catalog of kstream is older than its library");
@@ -198,6 +153,7 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 	row->generation = DatumGetInt32(VALUE(generation));
 	row->last_sqlstate = TEXT_OR_NULL(last_sqlstate);
 	row->last_error = TEXT_OR_NULL(last_error);
+	row->name = TEXT_OR_NULL(name);
 
 #undef VALUE
 #undef ISNULL
@@ -211,14 +167,16 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 static KsQueryRow *
 load_by_key(const char *index, AttrNumber attnum, RegProcedure equal, Datum value)
 {
-	Relation	rel = table_open(catalog_relid("query"), AccessShareLock);
+	Relation	rel = table_open(ks_catalog_relid("query"), AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	KsQueryRow *row = NULL;
 
 	ScanKeyInit(&key, attnum, BTEqualStrategyNumber, equal, value);
-	scan = systable_beginscan(rel, catalog_relid(index), true, NULL, 1, &key);
+	if (attnum == Anum_query_name)
+		key.sk_collation = DEFAULT_COLLATION_OID;
+	scan = systable_beginscan(rel, ks_catalog_relid(index), true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		row = row_from_tuple(tuple, RelationGetDescr(rel));
@@ -238,15 +196,63 @@ ks_query_load(int32 id)
 KsQueryRow *
 ks_query_load_by_relation(Oid relation)
 {
-	return load_by_key("query_relation_key", Anum_query_relation, F_OIDEQ,
-					   ObjectIdGetDatum(relation));
+	ListCell   *lc;
+
+	foreach(lc, ks_query_feeders(relation))
+	{
+		KsQueryRow *row = ks_query_load(lfirst_int(lc));
+
+		if (row != NULL && row->name == NULL)
+			return row;
+	}
+	return NULL;
+}
+
+/* The query with that name of its own, or NULL. */
+KsQueryRow *
+ks_query_load_by_name(const char *name)
+{
+	return load_by_key("query_name_key", Anum_query_name, F_TEXTEQ, CStringGetTextDatum(name));
+}
+
+/* Numbers of the queries that write to the relation. */
+List *
+ks_query_feeders(Oid relation)
+{
+	Relation	rel = table_open(ks_catalog_relid("query"), AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *ids = NIL;
+
+	ScanKeyInit(&key, Anum_query_relation, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
+	scan = systable_beginscan(rel, ks_catalog_relid("query_relation"), true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+
+		ids = lappend_int(ids, DatumGetInt32(heap_getattr(tuple, Anum_query_id,
+														  RelationGetDescr(rel), &isnull)));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ids;
+}
+
+/* See query_cat.h. */
+char *
+ks_query_display_name(const KsQueryRow *row)
+{
+	if (row->name != NULL)
+		return pstrdup(row->name);
+	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(row->relation)));
 }
 
 /* Numbers of all queries of the database, ascending. */
 List *
 ks_query_ids(void)
 {
-	Relation	rel = table_open(catalog_relid("query"), AccessShareLock);
+	Relation	rel = table_open(ks_catalog_relid("query"), AccessShareLock);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	tuple;
 	List	   *ids = NIL;
@@ -275,6 +281,8 @@ object_id_in_use(int32 id)
 		{"kstream_state", "i_%d"},
 		{"kstream_state", "log_%d"},
 		{"kstream_state", "seg_%d"},
+		{"kstream_query", "out_%d"},
+		{"kstream_state", "out_%d_0"},
 	};
 	char		name[NAMEDATALEN];
 
@@ -298,7 +306,7 @@ ks_object_id_next(void)
 
 	do
 	{
-		id = (int32) nextval_internal(catalog_relid("object_id"), false);
+		id = (int32) nextval_internal(ks_catalog_relid("object_id"), false);
 	} while (object_id_in_use(id));
 	return id;
 }
@@ -307,7 +315,7 @@ ks_object_id_next(void)
 void
 ks_query_insert(const KsQueryRow *row)
 {
-	Relation	rel = table_open(catalog_relid("query"), RowExclusiveLock);
+	Relation	rel = table_open(ks_catalog_relid("query"), RowExclusiveLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
 	bool	   *nulls = palloc(desc->natts * sizeof(bool));
@@ -328,7 +336,7 @@ ks_query_insert(const KsQueryRow *row)
 	SET_OID(state);
 	SET_OID(inputs);
 	if (row->key_columns != NIL)
-		SET(key_columns, list_to_text_array(row->key_columns));
+		SET(key_columns, ks_array_from_list(row->key_columns));
 	if (row->version_column)
 		SET(version_column, CStringGetTextDatum(row->version_column));
 	SET(start, CStringGetTextDatum(row->start ? row->start : "earliest"));
@@ -341,12 +349,14 @@ ks_query_insert(const KsQueryRow *row)
 		interval->time = (TimeOffset) row->batch_interval_ms * 1000;
 		SET(batch_interval, IntervalPGetDatum(interval));
 	}
-	SET(settings, list_to_text_array(row->settings));
+	SET(settings, ks_array_from_list(row->settings));
 	SET(paused, BoolGetDatum(row->paused));
 	SET(instance, CStringGetTextDatum(row->instance ? row->instance : ks_instance_id()));
 	SET(generation, Int32GetDatum(Max(row->generation, 1)));
 	SET(restarts, Int64GetDatum(0));
 	SET(created_at, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	if (row->name)
+		SET(name, CStringGetTextDatum(row->name));
 #undef SET
 #undef SET_OID
 
@@ -357,15 +367,6 @@ ks_query_insert(const KsQueryRow *row)
 	CommandCounterIncrement();
 }
 
-/* Runs one statement of ours with up to three parameters. */
-static void
-execute_simple(const char *sql, int nargs, Oid *argtypes, Datum *values)
-{
-	SPI_connect();
-	ks_spi_execute(sql, false, nargs, argtypes, values, NULL);
-	SPI_finish();
-}
-
 /* Removes a query with its positions and dead letters. */
 void
 ks_query_delete(int32 id)
@@ -373,9 +374,9 @@ ks_query_delete(int32 id)
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(id)};
 
-	execute_simple("DELETE FROM kstream_catalog.position WHERE query = $1", 1, types, values);
-	execute_simple("DELETE FROM kstream_catalog.dead_letter WHERE query = $1", 1, types, values);
-	execute_simple("DELETE FROM kstream_catalog.query WHERE id = $1", 1, types, values);
+	ks_catalog_execute("DELETE FROM kstream_catalog.position WHERE query = $1", 1, types, values);
+	ks_catalog_execute("DELETE FROM kstream_catalog.dead_letter WHERE query = $1", 1, types, values);
+	ks_catalog_execute("DELETE FROM kstream_catalog.query WHERE id = $1", 1, types, values);
 }
 
 /* Pauses or resumes: from now on the query belongs to this database. */
@@ -387,7 +388,7 @@ ks_query_set_paused(int32 id, bool paused)
 		Int32GetDatum(id), BoolGetDatum(paused), CStringGetTextDatum(ks_instance_id())
 	};
 
-	execute_simple("UPDATE kstream_catalog.query SET paused = $2, instance = $3,"
+	ks_catalog_execute("UPDATE kstream_catalog.query SET paused = $2, instance = $3,"
 				   " generation = generation + 1,"
 				   " last_sqlstate = NULL, last_error = NULL, last_error_at = NULL"
 				   " WHERE id = $1", 3, types, values);
@@ -403,7 +404,7 @@ ks_query_set_error(int32 id, int sqlstate, const char *message)
 		CStringGetTextDatum(message)
 	};
 
-	execute_simple("UPDATE kstream_catalog.query SET last_sqlstate = $2, last_error = $3,"
+	ks_catalog_execute("UPDATE kstream_catalog.query SET last_sqlstate = $2, last_error = $3,"
 				   " last_error_at = clock_timestamp(), restarts = restarts + 1"
 				   " WHERE id = $1", 3, types, values);
 }
@@ -415,28 +416,16 @@ ks_query_clear_error(int32 id)
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(id)};
 
-	execute_simple("UPDATE kstream_catalog.query"
+	ks_catalog_execute("UPDATE kstream_catalog.query"
 				   " SET last_sqlstate = NULL, last_error = NULL, last_error_at = NULL"
 				   " WHERE id = $1 AND last_error IS NOT NULL", 1, types, values);
 }
 
-/* Raises insufficient_privilege unless the caller owns the query's relation. */
+/* See query_cat.h. */
 void
 ks_query_check_owner(const KsQueryRow *row)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(row->relation));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", row->relation)));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	if (!has_privs_of_role(GetUserId(), owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of table %s", get_rel_name(row->relation))));
+	ks_relation_check_owner(row->relation);
 }
 
 /* Names the database as it runs here: a restored or copied one has another name. */
@@ -467,31 +456,4 @@ ks_query_unlock(int32 id)
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, (uint32) id, KS_LOCK_SPACE);
 	LockRelease(&tag, ExclusiveLock, true);
-}
-
-/*
- * Runs SQL of our own as the extension's owner with search_path = pg_catalog.
- * User and settings are put back here, or by the (sub)transaction's abort.
- */
-int
-ks_spi_execute(const char *sql, bool read_only, int nargs, Oid *argtypes,
-			   Datum *values, const char *nulls)
-{
-	Oid			save_userid;
-	int			save_sec_context;
-	int			save_nestlevel;
-	int			rc;
-
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	save_nestlevel = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	rc = SPI_execute_with_args(sql, nargs, argtypes, values, nulls, read_only, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
-	AtEOXact_GUC(true, save_nestlevel);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
-	return rc;
 }

@@ -9,6 +9,7 @@
 #define KS_QUERY_CAT_H
 
 #include "postgres.h"
+#include "catalog/cat_util.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
@@ -17,7 +18,8 @@ typedef enum KsQueryKind
 	KS_QUERY_TABLE,				/* KTable read from a topic */
 	KS_QUERY_GLOBAL_TABLE,
 	KS_QUERY_APPEND,			/* row-wise query into an append-only table */
-	KS_QUERY_AGGREGATE			/* GROUP BY or a global aggregate */
+	KS_QUERY_AGGREGATE,			/* GROUP BY or a global aggregate */
+	KS_QUERY_STREAM				/* row-wise query whose rows go to a stream */
 } KsQueryKind;
 
 typedef struct KsQueryRow
@@ -41,11 +43,14 @@ typedef struct KsQueryRow
 	int32		generation;		/* raised by reset, resume and every change */
 	char	   *last_sqlstate;
 	char	   *last_error;
+	char	   *name;			/* of one more query that feeds a stream; NULL: it is called as the relation */
 } KsQueryRow;
 
 /* All in the current memory context.  load returns NULL if there is no such query. */
 extern KsQueryRow *ks_query_load(int32 id);
-extern KsQueryRow *ks_query_load_by_relation(Oid relation);
+extern KsQueryRow *ks_query_load_by_relation(Oid relation);	/* not one with a name of its own */
+extern KsQueryRow *ks_query_load_by_name(const char *name);	/* one with a name of its own */
+extern List *ks_query_feeders(Oid relation);	/* int list: all queries that write to it */
 extern List *ks_query_ids(void);	/* int list, ascending */
 
 extern int32 ks_object_id_next(void);
@@ -62,6 +67,7 @@ extern void ks_query_check_owner(const KsQueryRow *row);
 extern const char *ks_instance_id(void);
 
 extern const char *ks_query_kind_name(KsQueryKind kind);
+extern char *ks_query_display_name(const KsQueryRow *row);	/* its name, or the relation's as regclass prints it */
 
 /*
  * Lock that whoever runs batches of the query holds (worker: session level,
@@ -70,9 +76,5 @@ extern const char *ks_query_kind_name(KsQueryKind kind);
  */
 extern bool ks_query_lock(int32 id, bool session, bool wait);
 extern void ks_query_unlock(int32 id);
-
-/* Runs SQL of our own as the extension's owner with search_path = pg_catalog; SPI must be connected. */
-extern int	ks_spi_execute(const char *sql, bool read_only, int nargs, Oid *argtypes,
-						   Datum *values, const char *nulls);
 
 #endif							/* KS_QUERY_CAT_H */

@@ -204,6 +204,8 @@ ks_stream_def_load(Relation rel)
 			event_time = defGetString(option);
 		else if (strcmp(option->defname, "partitions") == 0)
 			partitions = defGetString(option);
+		else if (strcmp(option->defname, "guarantee") == 0)
+			def->at_least_once = strcmp(defGetString(option), "at_least_once") == 0;
 	}
 
 	load_columns(def, rel);

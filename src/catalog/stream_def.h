@@ -84,6 +84,7 @@ typedef struct KsStreamDef
 	AttrNumber	meta[KS_NUM_META];	/* attnum of each metadata column, or 0 */
 	AttrNumber	event_time;		/* column holding event time, or 0: the record's timestamp */
 	int			partitions;		/* option "partitions", or 0 */
+	bool		at_least_once;	/* option "guarantee": how records get into the topic */
 	int			nchecks;		/* CHECK constraints of the relation */
 } KsStreamDef;
 

@@ -132,6 +132,7 @@ aggregate_begin(KsOperator *base, MemoryContext cxt)
 								op->state_keys, op->state_hints);
 	op->groups = ks_group_table_create(op->writer->keys != NULL ? op->writer->keys : &no_keys,
 									   sizeof(AggGroup));
+	op->origin = op->plan->wants_origin ? ks_row_origin_create(op->plan->origin) : NULL;
 	op->ninputs = 0;
 	op->maxinputs = 256;
 	if (op->plan->keep_inputs)
@@ -278,6 +279,13 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 	group = (AggGroup *) ks_group_table_get(op->groups, slot->tts_values, slot->tts_isnull, &isnew);
 	if (isnew)
 		load_group(op, group);
+	if (op->origin != NULL)
+	{
+		KsBatch    *batch;
+		KsRow	   *row = ks_row_origin_find(op->origin, slot, &batch);
+
+		group->event_time = isnew ? row->event_time : Max(group->event_time, row->event_time);
+	}
 	if (op->plan->keep_inputs)
 		keep_input(op, group, slot);
 	else
@@ -481,12 +489,15 @@ write_states(AggregateOperator *op)
 
 	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
 								op->state_keys, op->state_hints);
+	if (op->state_is_visible)
+		ks_writer_listen(op->writer);
 	order = changed_groups(op, &changed);
 	for (int i = 0; i < changed; i++)
 	{
 		AggGroup   *group = order[i].group;
 
 		op->culprit = group;
+		op->writer->event_time = group->event_time;
 		if (op->plan->keep_inputs && !group->exists)
 			group->gid = nextval_internal(get_relname_relid("log_batch", get_namespace_oid("kstream_catalog", false)),
 										  false);
@@ -521,7 +532,7 @@ write_inputs(AggregateOperator *op)
 		tuples[i] = heap_modify_tuple_by_cols(op->inputs[i].row, op->inputs_desc, 1, &attnum, &gid, &isnull);
 	}
 	writer = ks_writer_open(op->query->inputs, NIL, NULL);
-	ks_writer_append(writer, tuples, op->ninputs);
+	ks_writer_append(writer, tuples, NULL, op->ninputs);
 	ks_writer_close(writer);
 }
 

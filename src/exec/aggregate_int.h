@@ -8,6 +8,7 @@
 #include "exec/aggstate.h"
 #include "exec/group_table.h"
 #include "exec/operator.h"
+#include "exec/row_origin.h"
 #include "executor/spi.h"
 #include "store/table_writer.h"
 
@@ -21,6 +22,7 @@ typedef struct AggGroup
 	int64		gid;			/* kept inputs: number of the group */
 	int64		ninputs;		/* kept inputs: rows so far */
 	KsAggValue *values;
+	TimestampTz event_time;		/* greatest of the batch's records in it, where somebody wants to know */
 } AggGroup;
 
 /* A kept input row, until it is written. */
@@ -46,6 +48,7 @@ typedef struct AggregateOperator
 	KsTableHints *result_hints;
 	KsTableWriter *writer;		/* on the state */
 	KsGroupTable *groups;
+	KsRowOrigin *origin;		/* NULL: nobody wants to know the event time of changes */
 	AggGroup   *culprit;		/* group that an error now would belong to, or NULL */
 	/* kept inputs */
 	AggInput   *inputs;

@@ -308,6 +308,7 @@ write_row(AggregateOperator *op, KsTableWriter *writer, TupleTableSlot *row_slot
 		ks_writer_find(writer, group->group.hash, group->group.keys, group->group.nulls);
 	TupleTableSlot *slot = writer->slot;
 
+	writer->event_time = group->event_time;
 	if (row == NULL)
 	{
 		if (exists)
@@ -341,6 +342,7 @@ ks_aggregate_write_result(AggregateOperator *op)
 	op->rows = palloc0(sizeof(MinimalTuple) * n);
 	op->groups_desc = make_groups_desc(op->plan);
 	writer = ks_writer_open(op->query->relation, op->result_keys, op->result_hints);
+	ks_writer_listen(writer);
 	if (op->plan->keep_inputs)
 		recompute_rows(op, RelationGetDescr(writer->rel));
 	else if (op->plan->outputs != NULL)

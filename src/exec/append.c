@@ -13,6 +13,7 @@
 #include "utils/rel.h"
 
 #include "exec/operator.h"
+#include "exec/row_origin.h"
 #include "store/table_writer.h"
 
 typedef struct AppendOperator
@@ -22,9 +23,13 @@ typedef struct AppendOperator
 	MemoryContext cxt;			/* of the attempt */
 	TupleDesc	desc;			/* of the result table, while a batch is processed */
 	int			ncolumns;		/* of the row statement: the table's first attributes */
+	int			origin_column;	/* see KsPlan */
+	bool		listening;
 	Datum	   *values;
 	bool	   *nulls;
 	HeapTuple  *tuples;
+	TimestampTz *event_times;	/* of each; NULL: nobody wants to know */
+	KsRowOrigin *origin;
 	int			ntuples;
 	int			maxtuples;
 } AppendOperator;
@@ -43,6 +48,11 @@ append_begin(KsOperator *base, MemoryContext cxt)
 	op->ntuples = 0;
 	op->maxtuples = 1024;
 	op->tuples = palloc(sizeof(HeapTuple) * op->maxtuples);
+	if (op->listening)
+	{
+		op->event_times = palloc(sizeof(TimestampTz) * op->maxtuples);
+		op->origin = ks_row_origin_create(op->origin_column);
+	}
 	op->values = palloc0(sizeof(Datum) * op->desc->natts);
 	op->nulls = palloc(sizeof(bool) * op->desc->natts);
 	memset(op->nulls, true, sizeof(bool) * op->desc->natts);
@@ -64,6 +74,14 @@ append_add(KsOperator *base, TupleTableSlot *slot)
 	{
 		op->maxtuples *= 2;
 		op->tuples = repalloc_huge(op->tuples, sizeof(HeapTuple) * op->maxtuples);
+		if (op->listening)
+			op->event_times = repalloc_huge(op->event_times, sizeof(TimestampTz) * op->maxtuples);
+	}
+	if (op->listening)
+	{
+		KsBatch    *batch;
+
+		op->event_times[op->ntuples] = ks_row_origin_find(op->origin, slot, &batch)->event_time;
 	}
 	op->tuples[op->ntuples++] = heap_form_tuple(op->desc, op->values, op->nulls);
 	MemoryContextSwitchTo(old);
@@ -85,7 +103,9 @@ append_apply(KsOperator *base)
 	if (op->ntuples == 0)
 		return 0;
 	writer = ks_writer_open(op->relation, NIL, NULL);
-	ks_writer_append(writer, op->tuples, op->ntuples);
+	if (op->listening)
+		ks_writer_listen(writer);
+	ks_writer_append(writer, op->tuples, op->event_times, op->ntuples);
 	ks_writer_close(writer);
 	return op->ntuples;
 }
@@ -102,5 +122,7 @@ ks_append_create(const KsQueryRow *query, const KsPlan *plan)
 	op->base.apply = append_apply;
 	op->relation = query->relation;
 	op->ncolumns = plan->nout;
+	op->origin_column = plan->origin;
+	op->listening = plan->wants_origin;
 	return &op->base;
 }

@@ -159,26 +159,3 @@ ks_group_table_nth(const KsGroupTable *table, int n)
 	Assert(n >= 0 && n < table->count);
 	return table->groups[n];
 }
-
-/* See group_table.h. */
-bool
-ks_slots_identical(TupleTableSlot *a, TupleTableSlot *b)
-{
-	TupleDesc	desc = b->tts_tupleDescriptor;
-
-	slot_getallattrs(a);
-	slot_getallattrs(b);
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attisdropped)
-			continue;
-		if (a->tts_isnull[i] != b->tts_isnull[i])
-			return false;
-		if (!a->tts_isnull[i] &&
-			!datum_image_eq(a->tts_values[i], b->tts_values[i], att->attbyval, att->attlen))
-			return false;
-	}
-	return true;
-}

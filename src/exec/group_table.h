@@ -29,7 +29,4 @@ extern KsGroup *ks_group_table_get(KsGroupTable *table, const Datum *keys, const
 extern int	ks_group_table_count(const KsGroupTable *table);
 extern KsGroup *ks_group_table_nth(const KsGroupTable *table, int n);
 
-/* True if two rows of the same type are bit for bit the same. */
-extern bool ks_slots_identical(TupleTableSlot *a, TupleTableSlot *b);
-
 #endif							/* KS_GROUP_TABLE_H */

@@ -25,6 +25,7 @@ struct KsOperator
 	void		(*add) (KsOperator *op, TupleTableSlot *slot);
 	/* Raises an error if the row itself is to blame (a key too long for an index). */
 	void		(*check) (KsOperator *op, TupleTableSlot *slot);
+	bool		begin_to_check; /* check needs begin and finish around it, too */
 	/* Ends the first phase, before its subtransaction does. */
 	void		(*finish) (KsOperator *op);
 	/* Writes; returns the number of result rows written or deleted. */
@@ -35,6 +36,7 @@ struct KsOperator
 extern KsOperator *ks_append_create(const KsQueryRow *query, const KsPlan *plan);
 extern KsOperator *ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan,
 									   KsAnalysis *analysis);
+extern KsOperator *ks_emit_create(const KsQueryRow *query, const KsPlan *plan);
 extern KsOperator *ks_upsert_create(const KsQueryRow *query);
 
 #endif							/* KS_OPERATOR_H */

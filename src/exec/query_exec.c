@@ -39,6 +39,7 @@
 #include "exec/operator.h"
 #include "exec/query_exec.h"
 #include "plan/compile.h"
+#include "store/change.h"
 
 /* Batches up to SMALL_BATCH rows run the plan made for a few rows. */
 #define SMALL_BATCH 300
@@ -293,15 +294,25 @@ ks_exec_open(const KsQueryRow *query)
 	else
 	{
 		KsAnalysis *analysis = ks_analyze_view(query->view);
-		KsPlan	   *plan = ks_compile(analysis, query->inputs);
+		KsPlan	   *plan;
 
-		check_result_columns(query, analysis);
+		if (query->kind == KS_QUERY_STREAM)
+			plan = ks_compile_stream(analysis, query->relation);
+		else
+		{
+			plan = ks_compile(analysis, query->inputs, ks_changes_wanted(query->relation));
+			check_result_columns(query, analysis);
+		}
 		exec->row_sql = plan->row_sql;
 		exec->record_by_record = plan->record_by_record;
 		exec->stream_scans = analysis->stream_references;
 		exec->lookups = analysis->lookups;
-		exec->op = plan->kind == KS_QUERY_APPEND ?
-			ks_append_create(query, plan) : ks_aggregate_create(query, plan, analysis);
+		if (plan->kind == KS_QUERY_STREAM)
+			exec->op = ks_emit_create(query, plan);
+		else if (plan->kind == KS_QUERY_APPEND)
+			exec->op = ks_append_create(query, plan);
+		else
+			exec->op = ks_aggregate_create(query, plan, analysis);
 	}
 	exec->lookup_blocks = count_lookup_blocks(exec);
 	ks_owner_leave(&scope);
@@ -473,19 +484,20 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile edata = NULL;
+	bool		begin = !check_only || exec->op->begin_to_check;
 
 	MemoryContextReset(exec->attempt_cxt);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
 	PG_TRY();
 	{
-		if (!check_only)
+		if (begin)
 			exec->op->begin(exec->op, exec->attempt_cxt);
 		if ((exec->record_by_record || run->each_alone) && !check_only)
 			execute_each_row(run);
 		else
 			execute_rows(run, nrows, check_only);
-		if (!check_only)
+		if (begin)
 			exec->op->finish(exec->op);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old);

@@ -264,7 +264,7 @@ ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 	create_result_key(analysis, row, primary_key);
 	if (!analysis->state_is_visible)
 	{
-		KsPlan	   *plan = ks_compile(analysis, InvalidOid);
+		KsPlan	   *plan = ks_compile(analysis, InvalidOid, false);
 
 		create_state_table(analysis, plan, row);
 		if (plan->keep_inputs)

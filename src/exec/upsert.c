@@ -27,6 +27,8 @@
 #include "base/compat.h"
 #include "exec/group_table.h"
 #include "exec/operator.h"
+#include "exec/row_origin.h"
+#include "store/change.h"
 #include "store/table_writer.h"
 
 /* What the records of a key have come to. */
@@ -36,6 +38,7 @@ typedef struct UpsertKey
 	bool		deleted_first;	/* a tombstone came: the stored version no longer counts */
 	bool		present;		/* row below is to be stored, else deleted */
 	MinimalTuple row;
+	TimestampTz event_time;		/* of the record that made it so */
 } UpsertKey;
 
 typedef struct UpsertOperator
@@ -57,6 +60,7 @@ typedef struct UpsertOperator
 	FmgrInfo	cmp;
 	Oid			cmp_collation;
 	TupleTableSlot *fold_slot;
+	KsRowOrigin *origin;		/* NULL: nobody wants to know the event time */
 	TupleDesc	row_desc;		/* of the statement */
 } UpsertOperator;
 
@@ -118,6 +122,7 @@ upsert_begin(KsOperator *base, MemoryContext cxt)
 	op->keys = ks_key_spec_create(rel, op->key_names);
 	table_close(rel, NoLock);
 	op->table = ks_group_table_create(op->keys, sizeof(UpsertKey));
+	op->origin = ks_changes_wanted(op->query->relation) ? ks_row_origin_create(-1) : NULL;
 	op->row_desc = NULL;
 	layout_columns(op);
 	MemoryContextSwitchTo(old);
@@ -138,6 +143,16 @@ folded_version(UpsertOperator *op, UpsertKey *key, bool *isnull)
 {
 	ExecStoreMinimalTuple(key->row, op->fold_slot, false);
 	return slot_getattr(op->fold_slot, op->versioncol + 1, isnull);
+}
+
+/* Remembers when what the key has come to happened. */
+static void
+note_event_time(UpsertOperator *op, UpsertKey *key, TupleTableSlot *slot)
+{
+	KsBatch    *batch;
+
+	if (op->origin != NULL)
+		key->event_time = ks_row_origin_find(op->origin, slot, &batch)->event_time;
 }
 
 /* Folds one record into its key. */
@@ -167,6 +182,7 @@ upsert_add(KsOperator *base, TupleTableSlot *slot)
 	tombstone = DatumGetBool(slot->tts_values[op->ncolumns]);
 	if (tombstone)
 	{
+		note_event_time(op, key, slot);
 		key->deleted_first = true;
 		key->present = false;
 	}
@@ -183,7 +199,10 @@ upsert_add(KsOperator *base, TupleTableSlot *slot)
 									 slot->tts_isnull[op->versioncol], version, isnull);
 		}
 		if (replace)
+		{
 			key->row = ExecCopySlotMinimalTuple(slot);
+			note_event_time(op, key, slot);
+		}
 		key->present = true;
 	}
 	MemoryContextSwitchTo(old);
@@ -220,6 +239,7 @@ write_key(UpsertOperator *op, UpsertKey *key)
 	KsTableWriter *writer = op->writer;
 	bool		exists = ks_writer_find(writer, key->group.hash, key->group.keys, key->group.nulls);
 
+	writer->event_time = key->event_time;
 	if (!key->present)
 	{
 		if (!exists)
@@ -259,6 +279,7 @@ upsert_apply(KsOperator *base)
 	if (n == 0)
 		return 0;
 	op->writer = ks_writer_open(op->query->relation, op->key_names, op->hints);
+	ks_writer_listen(op->writer);
 	for (int i = 0; i < n; i++)
 	{
 		if (write_key(op, (UpsertKey *) ks_group_table_nth(op->table, i)))

@@ -422,7 +422,7 @@ ks_topic_create(Oid serverid, Oid userid, const char *topic, int partitions, int
 	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext, "kstream topic creation",
 											   ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(mcxt);
-	KsClient   *client = ks_client_open(serverid, userid, KS_CLIENT_PRODUCER, "admin", NULL);
+	KsClient   *client = ks_client_open(serverid, userid, KS_CLIENT_PRODUCER, "admin", NULL, NULL);
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	rd_kafka_event_t *event = NULL;
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kafka/caller.h"
 #include "kafka/client.h"
 #include "kafka/confbuild.h"
 #include "kafka/logbridge.h"
@@ -41,6 +42,7 @@
 /* What the helper thread needs; it frees all of it. */
 typedef struct KsDestroyJob
 {
+	KsCaller   *caller;
 	rd_kafka_t *rk;
 	rd_kafka_queue_t *mainq;
 	rd_kafka_queue_t *queue;
@@ -71,6 +73,8 @@ ks_destroy_thread(void *arg)
 {
 	KsDestroyJob *job = arg;
 
+	if (job->caller)
+		ks_caller_end(job->caller);
 	for (int i = 0; i < job->ntopics; i++)
 		rd_kafka_topic_destroy(job->topics[i]);
 	free(job->topics);
@@ -147,6 +151,7 @@ ks_client_destroy(KsClient *client, int64 deadline_ms)
 	job = malloc(sizeof(KsDestroyJob));
 	if (job == NULL)
 		return;					/* out of memory: the exit guard remains */
+	job->caller = client->caller;
 	job->rk = client->rk;
 	job->mainq = client->mainq;
 	job->queue = client->queue;
@@ -155,6 +160,7 @@ ks_client_destroy(KsClient *client, int64 deadline_ms)
 	job->eventfd = client->eventfd;
 	if (client->eventfd >= 0)
 		ReleaseExternalFD();
+	client->caller = NULL;
 	client->rk = NULL;
 	client->mainq = NULL;
 	client->queue = NULL;
@@ -336,7 +342,7 @@ ks_conf_hear_interruptions(rd_kafka_conf_t *conf)
  */
 KsClient *
 ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
-			   void (*adjust) (rd_kafka_conf_t *conf))
+			   KsConfAdjuster adjust, void *arg)
 {
 	KsClient   *client = ks_client_make(name, GetForeignServer(serverid)->servername);
 	rd_kafka_conf_t *conf = ks_conf_build(serverid, userid, role, name, &client->secrets);
@@ -344,7 +350,7 @@ ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
 	if (role == KS_CLIENT_CONSUMER)
 		client->shows_debug = ks_conf_hear_interruptions(conf);
 	if (adjust)
-		adjust(conf);
+		adjust(conf, arg);
 	ks_client_start(client, role, conf);
 	return client;
 }
@@ -355,7 +361,7 @@ ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
  */
 KsClient *
 ks_client_clone(KsClient *from, KsClientRole role, const char *name,
-				void (*adjust) (rd_kafka_conf_t *conf))
+				KsConfAdjuster adjust, void *arg)
 {
 	KsClient   *client = ks_client_make(name, from->server);
 	rd_kafka_conf_t *conf = rd_kafka_conf_dup(rd_kafka_conf(from->rk));
@@ -365,7 +371,7 @@ ks_client_clone(KsClient *from, KsClientRole role, const char *name,
 	foreach(lc, from->secrets)
 		client->secrets = lappend(client->secrets, pstrdup(lfirst(lc)));
 	if (adjust)
-		adjust(conf);
+		adjust(conf, arg);
 	ks_client_start(client, role, conf);
 	return client;
 }

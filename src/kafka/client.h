@@ -18,8 +18,13 @@
 typedef enum KsClientRole
 {
 	KS_CLIENT_CONSUMER,
-	KS_CLIENT_PRODUCER
+	KS_CLIENT_PRODUCER,			/* sends requests only, no records */
+	KS_CLIENT_IDEMPOTENT,		/* sends records, at least once */
+	KS_CLIENT_TRANSACTIONAL		/* sends records, exactly once */
 } KsClientRole;
+
+/* Sets what the opener of a client needs on top. */
+typedef void (*KsConfAdjuster) (rd_kafka_conf_t *conf, void *arg);
 
 typedef struct KsClient
 {
@@ -36,6 +41,7 @@ typedef struct KsClient
 	bool		interrupted;	/* a partition could not be fetched for a while */
 	bool		down;			/* no broker can be reached */
 	char		last_error[512];
+	rd_kafka_resp_err_t last_code;
 	int			log_tokens;		/* rate limit of the server log */
 	TimestampTz log_refill;
 	uint32		log_suppressed;
@@ -43,6 +49,7 @@ typedef struct KsClient
 	int			destroy_budget_ms;	/* how long destroying may hold us up */
 
 	/* Destroyed before the handle, in this order */
+	struct KsCaller *caller;	/* caller.c, or NULL */
 	rd_kafka_topic_t **topics;	/* malloc'ed */
 	int			ntopics;
 	rd_kafka_queue_t *queue;	/* a queue of the owner's own, or NULL */
@@ -60,9 +67,9 @@ typedef struct KsClient
 } KsClient;
 
 extern KsClient *ks_client_open(Oid serverid, Oid userid, KsClientRole role, const char *name,
-								void (*adjust) (rd_kafka_conf_t *conf));
+								KsConfAdjuster adjust, void *arg);
 extern KsClient *ks_client_clone(KsClient *from, KsClientRole role, const char *name,
-								 void (*adjust) (rd_kafka_conf_t *conf));
+								 KsConfAdjuster adjust, void *arg);
 extern rd_kafka_topic_t *ks_client_topic(KsClient *client, const char *name, void *opaque);
 extern rd_kafka_queue_t *ks_client_queue(KsClient *client);
 extern int	ks_client_live_count(void);

@@ -54,6 +54,28 @@ static const KsSetting consumer_defaults[] = {
 	{NULL, NULL}
 };
 
+/*
+ * Defaults of what sends records.  The queue is small, because who fills it can
+ * wait; it takes about 70 MB when full of small records.
+ */
+static const KsSetting producer_defaults[] = {
+	{"queue.buffering.max.messages", "100000"},
+	{"queue.buffering.max.kbytes", "32768"},
+	{"retry.backoff.ms", "10"},
+	{NULL, NULL}
+};
+
+static const KsSetting transactional_defaults[] = {
+	{"linger.ms", "5"},
+	{"transaction.timeout.ms", "10000"},
+	{NULL, NULL}
+};
+
+static const KsSetting idempotent_defaults[] = {
+	{"linger.ms", "0"},
+	{NULL, NULL}
+};
+
 /* What no option changes. */
 static const KsSetting common_fixed[] = {
 	{"log.queue", "true"},
@@ -73,6 +95,19 @@ static const KsSetting consumer_fixed[] = {
 	{"isolation.level", "read_committed"},
 	{"check.crcs", "true"},
 	{"enable.partition.eof", "true"},
+	{NULL, NULL}
+};
+
+static const KsSetting producer_fixed[] = {
+	{"enable.idempotence", "true"},
+	{"acks", "all"},
+	{"delivery.report.only.error", "false"},
+	{NULL, NULL}
+};
+
+/* Records wait for the broker as long as it takes: whoever sends them may give up. */
+static const KsSetting idempotent_fixed[] = {
+	{"message.timeout.ms", "0"},
 	{NULL, NULL}
 };
 
@@ -183,7 +218,7 @@ ks_conf_set_option(rd_kafka_conf_t *conf, DefElem *def, KsClientRole role, List 
 }
 
 /* Value of a property of conf, or "" where there is none. */
-static char *
+char *
 ks_conf_get(rd_kafka_conf_t *conf, const char *property)
 {
 	size_t		size = 0;
@@ -216,6 +251,44 @@ ks_conf_check(rd_kafka_conf_t *conf, ForeignServer *server)
 						 server->servername)));
 }
 
+/* Sets the defaults of a role. */
+static void
+ks_conf_set_defaults(rd_kafka_conf_t *conf, KsClientRole role)
+{
+	ks_conf_set_all(conf, common_defaults);
+	if (role == KS_CLIENT_CONSUMER)
+		ks_conf_set_all(conf, consumer_defaults);
+	if (role == KS_CLIENT_TRANSACTIONAL || role == KS_CLIENT_IDEMPOTENT)
+		ks_conf_set_all(conf, producer_defaults);
+	if (role == KS_CLIENT_TRANSACTIONAL)
+		ks_conf_set_all(conf, transactional_defaults);
+	if (role == KS_CLIENT_IDEMPOTENT)
+		ks_conf_set_all(conf, idempotent_defaults);
+}
+
+/*
+ * Sets what is fixed for a role.  A transaction must leave time for a request,
+ * so its time-out bounds that of requests.
+ */
+static void
+ks_conf_set_fixed(rd_kafka_conf_t *conf, KsClientRole role)
+{
+	ks_conf_set_all(conf, common_fixed);
+	if (role == KS_CLIENT_CONSUMER)
+		ks_conf_set_all(conf, consumer_fixed);
+	if (role == KS_CLIENT_TRANSACTIONAL || role == KS_CLIENT_IDEMPOTENT)
+		ks_conf_set_all(conf, producer_fixed);
+	if (role == KS_CLIENT_IDEMPOTENT)
+		ks_conf_set_all(conf, idempotent_fixed);
+	if (role == KS_CLIENT_TRANSACTIONAL)
+	{
+		int			limit = Max(atoi(ks_conf_get(conf, "transaction.timeout.ms")), 1000);
+
+		if (atoi(ks_conf_get(conf, "socket.timeout.ms")) > limit)
+			ks_conf_set(conf, "socket.timeout.ms", psprintf("%d", limit));
+	}
+}
+
 /*
  * Makes the configuration of a client.  Collects the values of secrets into
  * *secrets (current memory context), so that they can be kept out of texts.
@@ -239,9 +312,7 @@ ks_conf_build(Oid serverid, Oid userid, KsClientRole role, const char *name, Lis
 	*slot = conf = rd_kafka_conf_new();
 	*secrets = NIL;
 
-	ks_conf_set_all(conf, common_defaults);
-	if (role == KS_CLIENT_CONSUMER)
-		ks_conf_set_all(conf, consumer_defaults);
+	ks_conf_set_defaults(conf, role);
 	ks_conf_set(conf, "client.id", psprintf("kstream %s", name));
 	for (const KsSetting *s = optional_settings; s->name; s++)
 		(void) rd_kafka_conf_set(conf, s->name, s->value, NULL, 0);
@@ -251,9 +322,7 @@ ks_conf_build(Oid serverid, Oid userid, KsClientRole role, const char *name, Lis
 	foreach(lc, mapping)
 		ks_conf_set_option(conf, lfirst(lc), role, secrets);
 
-	ks_conf_set_all(conf, common_fixed);
-	if (role == KS_CLIENT_CONSUMER)
-		ks_conf_set_all(conf, consumer_fixed);
+	ks_conf_set_fixed(conf, role);
 	ks_conf_check(conf, server);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_LOG | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_STATS);
 

@@ -159,7 +159,7 @@ ks_consumer_open(Oid serverid, Oid userid, const char *name)
 	/* The current context may live long: leave nothing in it. */
 	PG_TRY();
 	{
-		consumer = ks_consumer_make(ks_client_open(serverid, userid, KS_CLIENT_CONSUMER, name, NULL));
+		consumer = ks_consumer_make(ks_client_open(serverid, userid, KS_CLIENT_CONSUMER, name, NULL, NULL));
 	}
 	PG_CATCH();
 	{
@@ -321,7 +321,7 @@ ks_start_partition(KsConsumer *consumer, KsTopic *topic, KsPartition *part)
 
 /* Configuration of a probe: small fetches that do not wait for more to come. */
 static void
-ks_adjust_probe(rd_kafka_conf_t *conf)
+ks_adjust_probe(rd_kafka_conf_t *conf, void *arg)
 {
 	ks_conf_set(conf, "fetch.wait.max.ms", "1");
 	ks_conf_set(conf, "fetch.message.max.bytes", "16384");
@@ -345,7 +345,7 @@ ks_consumer_probe(KsConsumer *consumer)
 		MemoryContext old = MemoryContextSwitchTo(mcxt);
 		KsClient   *client = ks_client_clone(consumer->client, KS_CLIENT_CONSUMER,
 											 psprintf("%s probe", consumer->client->name),
-											 ks_adjust_probe);
+											 ks_adjust_probe, NULL);
 
 		client->destroy_budget_ms = 0;
 		consumer->probe = ks_consumer_make(client);

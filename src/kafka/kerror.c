@@ -86,6 +86,125 @@ ks_error_is_passing(rd_kafka_resp_err_t err)
 	}
 }
 
+/*
+ * Sorts an error met while writing.  What passes by itself, but not within the
+ * transaction, means REOPEN.  *fenced: the broker takes the producer for
+ * outdated.  A code that is not known here is FATAL: going on would be guessing.
+ */
+KsProducerOutcome
+ks_producer_outcome(rd_kafka_resp_err_t err, bool *fenced)
+{
+	*fenced = false;
+	if (ks_error_is_passing(err))
+		return KS_PRODUCER_REOPEN;
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR_NO_ERROR:
+			return KS_PRODUCER_OK;
+
+		case RD_KAFKA_RESP_ERR__FENCED:
+		case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
+		case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH:
+			*fenced = true;
+			return KS_PRODUCER_REOPEN;
+
+			/* the transaction is lost, or nobody knows */
+		case RD_KAFKA_RESP_ERR_INVALID_TXN_STATE:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID:
+		case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING:
+		case RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER:
+		case RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER:
+		case RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS:
+		case RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID:
+		case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
+		case RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS:
+		case RD_KAFKA_RESP_ERR_OPERATION_NOT_ATTEMPTED:
+		case RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT:
+		case RD_KAFKA_RESP_ERR__STATE:
+		case RD_KAFKA_RESP_ERR__INCONSISTENT:
+		case RD_KAFKA_RESP_ERR__CONFLICT:
+		case RD_KAFKA_RESP_ERR__PREV_IN_PROGRESS:
+		case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
+		case RD_KAFKA_RESP_ERR__PURGE_INFLIGHT:
+		case RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE:
+			/* a broker that cannot do it now */
+		case RD_KAFKA_RESP_ERR_UNKNOWN:
+		case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_BROKER:
+		case RD_KAFKA_RESP_ERR__BAD_MSG:
+		case RD_KAFKA_RESP_ERR__UNDERFLOW:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG:
+		case RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS:
+		case RD_KAFKA_RESP_ERR_NOT_COORDINATOR:
+		case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS:
+		case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+			return KS_PRODUCER_REOPEN;
+
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+			return KS_PRODUCER_TOO_LARGE;
+
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+			return KS_PRODUCER_TOPIC_MISSING;
+
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+		case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+			return KS_PRODUCER_DENIED;
+
+		default:
+			return KS_PRODUCER_FATAL;
+	}
+}
+
+/* True if a question that was answered so is worth repeating. */
+bool
+ks_error_may_pass(rd_kafka_resp_err_t err)
+{
+	bool		fenced;
+
+	return ks_producer_outcome(err, &fenced) == KS_PRODUCER_REOPEN && !fenced;
+}
+
+/* SQLSTATE and hint of an outcome. */
+int
+ks_producer_sqlstate(KsProducerOutcome outcome, const char **hint)
+{
+	switch (outcome)
+	{
+		case KS_PRODUCER_REOPEN:
+			*hint = "The records will be sent again, from the position that Kafka knows.";
+			return ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN;
+		case KS_PRODUCER_FENCED:
+			*hint = "Look for another database that publishes the same, such as a copy of this one.";
+			return ERRCODE_OBJECT_IN_USE;
+		case KS_PRODUCER_TOO_LARGE:
+			*hint = "Raise max.message.bytes of the topic and message_max_bytes of the server, or set batch_size of the server lower.";
+			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		case KS_PRODUCER_TOPIC_MISSING:
+			*hint = "Create the topic, or give it as many partitions as records are sent to.";
+			return ERRCODE_UNDEFINED_OBJECT;
+		case KS_PRODUCER_DENIED:
+			*hint = "Check the user mapping, and the permissions the broker gives to that user.";
+			return ERRCODE_INSUFFICIENT_PRIVILEGE;
+		case KS_PRODUCER_BROKER_AWAY:
+			*hint = "Check that the broker runs and that bootstrap_servers of the server names it.";
+			return ERRCODE_CONNECTION_FAILURE;
+		default:
+			*hint = "The error comes from the Kafka broker or its client library.";
+			return ERRCODE_FDW_ERROR;
+	}
+}
+
 /* SQLSTATE and hint of a request that failed. */
 static int
 ks_request_sqlstate(rd_kafka_resp_err_t err, const char **hint)

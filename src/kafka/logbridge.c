@@ -105,7 +105,8 @@ ks_serve_log(KsClient *client, rd_kafka_event_t *event)
 	if (level >= KS_LOG_DEBUG && !client->shows_debug)
 		return;
 	/* copies of a configuration hold every property, so also those that nobody has set */
-	if (strcmp(facility, "CONFWARN") == 0 && strstr(text, "deprecated") != NULL)
+	if (strcmp(facility, "CONFWARN") == 0 &&
+		(strstr(text, "deprecated") != NULL || strstr(text, "will be ignored by") != NULL))
 		return;
 	if (!ks_log_allowed(client))
 		return;
@@ -136,6 +137,7 @@ ks_serve_error(KsClient *client, rd_kafka_event_t *event)
 		if (client->last_error[0] != '\0')
 			return;				/* the error that came before says more */
 	}
+	client->last_code = err;
 	clean = ks_client_clean_text(client, rd_kafka_event_error_string(event));
 	strlcpy(client->last_error, clean, sizeof(client->last_error));
 	pfree(clean);
@@ -160,7 +162,10 @@ void
 ks_client_note_alive(KsClient *client)
 {
 	if (client->down)
+	{
 		client->last_error[0] = '\0';
+		client->last_code = RD_KAFKA_RESP_ERR_NO_ERROR;
+	}
 	client->down = false;
 }
 

@@ -70,7 +70,7 @@ static const KsProperty properties[] = {
 	{"batch.size", 'P', KS_PROP_ALLOWED, 0, 0},
 	{"sticky.partitioning.linger.ms", 'P', KS_PROP_ALLOWED, 0, 0},
 	{"request.timeout.ms", 'P', KS_PROP_ALLOWED, 0, 0},
-	{"transaction.timeout.ms", 'P', KS_PROP_ALLOWED, 0, 0},
+	{"transaction.timeout.ms", 'P', KS_PROP_ALLOWED, 1000, 900000},
 
 	/* Security that is nobody's secret. */
 	{"security.protocol", 'A', KS_PROP_ALLOWED, 0, 0},

@@ -167,6 +167,13 @@ reads_stream(Node *node, void *context)
 	return expression_tree_walker(node, reads_stream, context);
 }
 
+/* See analyze.h. */
+bool
+ks_reads_stream(Node *node)
+{
+	return reads_stream(node, NULL);
+}
+
 /* True if a sub-link of the expression reads a stream. */
 static bool
 sublink_reads_stream(Node *node, void *context)

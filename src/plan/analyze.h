@@ -32,6 +32,9 @@ typedef struct KsAnalysis
 /* Analyses (and refuses with 0A000) the query of a view, in the current context. */
 extern KsAnalysis *ks_analyze_view(Oid view);
 
+/* Does a query or range table entry read a stream anywhere, through views as well? */
+extern bool ks_reads_stream(Node *node);
+
 /*
  * Creates what the query needs beside its result table, which exists: the
  * unique index or PRIMARY KEY on the result (primary_key: list of char *, or

@@ -44,6 +44,7 @@
 #include "base/compat.h"
 #include "catalog/stream_def.h"
 #include "plan/compile.h"
+#include "plan/origin.h"
 
 /* The columns a row statement collects. */
 typedef struct RowColumns
@@ -271,6 +272,16 @@ order_by_offset(Query *query)
 	return false;
 }
 
+/* Has the row statement name the record of each row, or run record by record. */
+static void
+add_origin(KsPlan *plan, Query *query)
+{
+	int			width = list_length(query->targetList);
+
+	plan->origin = ks_add_origin(query) ? width : -1;
+	plan->record_by_record = plan->origin < 0;
+}
+
 /* The row statement of an aggregate. */
 static char *
 compile_row_statement(KsAnalysis *analysis, KsPlan *plan, List *tlist)
@@ -281,8 +292,10 @@ compile_row_statement(KsAnalysis *analysis, KsPlan *plan, List *tlist)
 	query->groupClause = NIL;
 	query->havingQual = NULL;
 	query->hasAggs = false;
+	if (plan->wants_origin)
+		add_origin(plan, query);
 	if (analysis->may_reorder && order_matters(analysis) && !order_by_offset(query))
-		plan->record_by_record = arrival_matters(analysis);
+		plan->record_by_record |= arrival_matters(analysis);
 	return pg_get_querydef(query, true);
 }
 
@@ -563,16 +576,22 @@ plan_outputs(KsAnalysis *analysis, KsPlan *plan)
 
 /* See compile.h. */
 KsPlan *
-ks_compile(KsAnalysis *analysis, Oid inputs)
+ks_compile(KsAnalysis *analysis, Oid inputs, bool wants_origin)
 {
 	KsPlan	   *plan = palloc0(sizeof(KsPlan));
 	List	   *tlist;
 
 	plan->kind = analysis->kind;
+	plan->wants_origin = wants_origin;
+	plan->origin = -1;
 	plan->nout = ExecCleanTargetListLength(analysis->query->targetList);
 	if (plan->kind == KS_QUERY_APPEND)
 	{
-		plan->row_sql = pg_get_querydef(copyObject(analysis->query), true);
+		Query	   *query = copyObject(analysis->query);
+
+		if (wants_origin)
+			add_origin(plan, query);
+		plan->row_sql = pg_get_querydef(query, true);
 		return plan;
 	}
 	tlist = plan_row_columns(plan, analysis);

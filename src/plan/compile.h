@@ -39,6 +39,13 @@ typedef struct KsPlan
 
 	bool		record_by_record;	/* run row_sql for each record alone, to keep their order */
 
+	bool		wants_origin;	/* the record that each row comes from has to be known ... */
+	int			origin;			/* ... first of the columns of KsOriginColumn, or -1: run record by record */
+
+	/* Rows that go to a stream. */
+	AttrNumber *attnums;		/* [nout] column of the stream for each one of the result, 0: none */
+	bool		carry_key;		/* the record's key is that of the record it comes from */
+
 	/* Aggregates only.  Columns of the row statement: keys first, then inputs. */
 	int			nkeys;
 	Oid		   *key_types;
@@ -55,8 +62,14 @@ typedef struct KsPlan
 	char	   *recompute_sql;	/* of one group, from kept inputs: $1 = group id, $2.. = keys */
 } KsPlan;
 
-/* inputs: the table of kept inputs, or InvalidOid while there is none. */
-extern KsPlan *ks_compile(KsAnalysis *analysis, Oid inputs);
+/*
+ * inputs: the table of kept inputs, or InvalidOid while there is none.
+ * wants_origin: the record that each row comes from has to be known.
+ */
+extern KsPlan *ks_compile(KsAnalysis *analysis, Oid inputs, bool wants_origin);
+
+/* The plan of a row-wise query whose rows go to the stream. */
+extern KsPlan *ks_compile_stream(KsAnalysis *analysis, Oid stream);
 
 /* The row statement of a KTable: its columns, then _tombstone. */
 extern char *ks_compile_source(Oid source, Oid relation);

@@ -12,6 +12,7 @@
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
+#include "store/change.h"
 
 /* Appends a statement, indented, under its title. */
 static void
@@ -47,6 +48,24 @@ append_source(StringInfo buf, Oid relid)
 		appendStringInfo(buf, "Source: topic \"%s\" as %s (format %s, key format %s)\n", def->topic,
 						 relation_name(relid), ks_format_name(def->format),
 						 ks_key_format_name(def->key_format));
+	table_close(rel, NoLock);
+}
+
+/* The lines that say where rows go. */
+static void
+append_target(StringInfo buf, Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	KsStreamDef *def = ks_stream_def_load(rel);
+
+	appendStringInfoString(buf, "Emit: every row becomes a record\n");
+	if (def->local)
+		appendStringInfo(buf, "Result: local stream %s", relation_name(relid));
+	else
+		appendStringInfo(buf, "Result: topic \"%s\" as %s (format %s, key format %s), %s", def->topic,
+						 relation_name(relid), ks_format_name(def->format),
+						 ks_key_format_name(def->key_format),
+						 def->at_least_once ? "at least once" : "exactly once");
 	table_close(rel, NoLock);
 }
 
@@ -111,7 +130,8 @@ ks_explain_query(const KsQueryRow *row)
 		return buf.data;
 	}
 	analysis = ks_analyze_view(row->view);
-	plan = ks_compile(analysis, row->inputs);
+	plan = row->kind == KS_QUERY_STREAM ? ks_compile_stream(analysis, row->relation) :
+		ks_compile(analysis, row->inputs, ks_changes_wanted(row->relation));
 	foreach(lc, analysis->streams)
 		append_source(&buf, lfirst_oid(lc));
 	foreach(lc, analysis->lookups)
@@ -119,6 +139,11 @@ ks_explain_query(const KsQueryRow *row)
 	append_statement(&buf, plan->record_by_record ?
 					 "Statement over each record of a batch, in order of arrival" : "Statement over a batch",
 					 plan->row_sql);
+	if (plan->kind == KS_QUERY_STREAM)
+	{
+		append_target(&buf, row->relation);
+		return buf.data;
+	}
 	if (plan->kind == KS_QUERY_AGGREGATE)
 		append_aggregate(&buf, row, analysis, plan);
 	else

@@ -26,15 +26,14 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/stream_def.h"
 #include "plan/analyze.h"
 #include "sql/ddl_query.h"
 #include "sql/ddl_util.h"
+#include "sql/query_options.h"
 #include "store/guard.h"
 #include "store/position.h"
 #include "worker/wakeup.h"
-
-#define MAX_BATCH_INTERVAL_MS (3600 * 1000)
-#define MAX_BATCH_ROWS 10000000
 
 /* Arguments of create_table_as, in the order of the SQL declaration. */
 enum
@@ -46,87 +45,12 @@ enum
 	ARG_KEY_FORMAT,
 	ARG_FORMAT,
 	ARG_SERVER,
-	ARG_START,
-	ARG_GRACE,
-	ARG_RETENTION,
-	ARG_EMIT,
-	ARG_IDLE_TIMEOUT,
-	ARG_ON_ERROR,
-	ARG_GUARANTEE,
-	ARG_BATCH_ROWS,
-	ARG_BATCH_INTERVAL,
-	ARG_WORKERS,
-	ARG_STORE,
-	ARG_KEEP_CHANGES,
-	ARG_PAUSED
+	ARG_OPTIONS_FIRST
 };
-
-/* An argument that has one of a few words as its value. */
-static void
-invalid_word(const char *name, const char *value, const char *words)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for argument \"%s\": \"%s\"", name, value),
-			 errhint("It is one of %s.", words)));
-}
-
-/* Tells what a start may be when the timestamp does not parse. */
-static void
-start_error(void *arg)
-{
-	errhint("A start is 'earliest', 'latest' or a timestamp.");
-}
-
-/* 'earliest', 'latest', or a timestamp, which is returned in UTC. */
-char *
-ks_parse_start(const char *start)
-{
-	ErrorContextCallback callback = {.callback = start_error,.previous = error_context_stack};
-	TimestampTz when;
-	struct pg_tm tm;
-	fsec_t		fsec;
-	char		buf[MAXDATELEN + 1];
-
-	if (strcmp(start, "earliest") == 0 || strcmp(start, "latest") == 0)
-		return pstrdup(start);
-
-	error_context_stack = &callback;
-	when = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(start),
-												   ObjectIdGetDatum(InvalidOid),
-												   Int32GetDatum(-1)));
-	if (TIMESTAMP_NOT_FINITE(when) || timestamp2tm(when, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp \"%s\" is out of range", start)));
-	error_context_stack = callback.previous;
-	tm.tm_isdst = 0;			/* UTC, and to be printed with its zone */
-	EncodeDateTime(&tm, fsec, true, 0, NULL, USE_ISO_DATES, buf);
-	return pstrdup(buf);
-}
-
-/* A batch interval in milliseconds, -1 for NULL. */
-static int
-batch_interval_ms(FunctionCallInfo fcinfo)
-{
-	Interval   *interval;
-	int64		ms;
-
-	if (PG_ARGISNULL(ARG_BATCH_INTERVAL))
-		return -1;
-	interval = PG_GETARG_INTERVAL_P(ARG_BATCH_INTERVAL);
-	ms = interval->day * INT64CONST(86400000) + interval->time / 1000;
-	if (interval->month != 0 || ms < 0 || ms > MAX_BATCH_INTERVAL_MS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"batch_interval\" is out of range"),
-				 errhint("It is an interval from 0 to 1 hour.")));
-	return (int) ms;
-}
 
 /* Refuses options of the contract that this version cannot keep. */
 static void
-refuse_unsupported(FunctionCallInfo fcinfo)
+refuse_unsupported(FunctionCallInfo fcinfo, const KsQueryOptions *options)
 {
 	static const struct
 	{
@@ -138,80 +62,23 @@ refuse_unsupported(FunctionCallInfo fcinfo)
 		{ARG_KEY_FORMAT, "key_format", "Leave it out; the result is a table only."},
 		{ARG_FORMAT, "format", "Leave it out; the result is a table only."},
 		{ARG_SERVER, "server", "Leave it out; the result is a table only."},
-		{ARG_RETENTION, "retention", "Leave it out; the table keeps all rows."},
-		{ARG_KEEP_CHANGES, "keep_changes", "Leave it out; read the table itself."},
 	};
-	const char *emit = ks_arg_required(fcinfo, ARG_EMIT, "emit");
-	const char *guarantee = ks_arg_required(fcinfo, ARG_GUARANTEE, "guarantee");
-	Interval	zero = {0};
 
 	for (int i = 0; i < lengthof(absent); i++)
 	{
 		if (!PG_ARGISNULL(absent[i].arg))
 			ks_refuse_argument(absent[i].name, absent[i].hint);
 	}
-	if (!PG_ARGISNULL(ARG_GRACE) &&
-		DatumGetBool(DirectFunctionCall2(interval_ne, PG_GETARG_DATUM(ARG_GRACE),
-										 IntervalPGetDatum(&zero))))
-		ks_refuse_argument("grace", "Leave it out; no record is late, because there are no windows yet.");
-	if (strcmp(emit, "final") == 0)
-		ks_refuse_argument("emit => 'final'", "Use emit => 'changes'.");
-	if (strcmp(emit, "changes") != 0)
-		invalid_word("emit", emit, "'changes', 'final'");
-	if (strcmp(guarantee, "at_least_once") == 0)
-		ks_refuse_argument("guarantee => 'at_least_once'", "Use guarantee => 'exactly_once'.");
-	if (strcmp(guarantee, "exactly_once") != 0)
-		invalid_word("guarantee", guarantee, "'exactly_once', 'at_least_once'");
-	if (!PG_ARGISNULL(ARG_WORKERS) && PG_GETARG_INT32(ARG_WORKERS) > 1)
-		ks_refuse_argument("workers", "Use workers => 1.");
-	if (!PG_ARGISNULL(ARG_WORKERS) && PG_GETARG_INT32(ARG_WORKERS) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"workers\" must be at least 1")));
+	if (options->keep_changes != NULL)
+		ks_refuse_argument("keep_changes", "Leave it out; read the table itself.");
 }
 
-/* The access method of the result table, NULL for the default one. */
-static const char *
-table_access_method(FunctionCallInfo fcinfo)
-{
-	const char *store = ks_arg_required(fcinfo, ARG_STORE, "store");
-
-	if (strcmp(store, "logged") == 0)
-		return NULL;
-	if (strcmp(store, "unlogged") == 0)
-		ks_refuse_argument("store => 'unlogged'", "Use store => 'logged' or the name of a table access method.");
-	get_table_am_oid(store, false);
-	return store;
-}
-
-/* Fills in what the arguments say about how the query runs. */
-static void
-read_arguments(FunctionCallInfo fcinfo, KsQueryRow *row)
-{
-	const char *on_error = ks_arg_required(fcinfo, ARG_ON_ERROR, "on_error");
-
-	refuse_unsupported(fcinfo);
-	row->start = ks_parse_start(ks_arg_required(fcinfo, ARG_START, "start"));
-	row->stop_on_error = strcmp(on_error, "stop") == 0;
-	if (!row->stop_on_error && strcmp(on_error, "dead_letter") != 0)
-		invalid_word("on_error", on_error, "'dead_letter', 'stop'");
-	if (!PG_ARGISNULL(ARG_BATCH_ROWS))
-	{
-		row->batch_rows = PG_GETARG_INT32(ARG_BATCH_ROWS);
-		if (row->batch_rows < 1 || row->batch_rows > MAX_BATCH_ROWS)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("argument \"batch_rows\" is out of range"),
-					 errhint("It is an integer from 1 to %d.", MAX_BATCH_ROWS)));
-	}
-	row->batch_interval_ms = batch_interval_ms(fcinfo);
-	row->paused = !PG_ARGISNULL(ARG_PAUSED) && PG_GETARG_BOOL(ARG_PAUSED);
-	row->settings = ks_pinned_settings();
-}
-
-/* Parses the query: one SELECT, over nothing temporary. */
+/*
+ * Parses the query: one SELECT, over nothing temporary.  *analyzed: what
+ * Postgres makes of it.
+ */
 static Node *
-parse_query(KsUserText *text)
+parse_query(KsUserText *text, Query **analyzed)
 {
 	List	   *parsed;
 	RawStmt    *raw;
@@ -225,8 +92,8 @@ parse_query(KsUserText *text)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a continuous query is one SELECT"),
 				 errhint("Give the text of one SELECT statement without INTO.")));
-	if (isQueryUsingTempRelation(parse_analyze_fixedparams(copyObject(raw), text->source,
-														   NULL, 0, NULL)))
+	*analyzed = parse_analyze_fixedparams(copyObject(raw), text->source, NULL, 0, NULL);
+	if (isQueryUsingTempRelation(*analyzed))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a continuous query cannot use temporary tables"),
@@ -235,14 +102,44 @@ parse_query(KsUserText *text)
 	return raw->stmt;
 }
 
-/* Creates the stored view as the caller beside the table to be, and moves it away. */
-static Oid
-create_view(KsUserText *text, int32 id, const char *schema)
+/*
+ * Names for columns that go by their position, so that they need none of their
+ * own; those called like metadata of a record keep theirs.
+ */
+static List *
+positional_names(Query *query)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		char	   *name = psprintf("column%d", tle->resno);
+
+		if (tle->resjunk)
+			continue;
+		for (int i = 0; i < KS_NUM_META; i++)
+		{
+			if (strcmp(tle->resname, ks_meta_name((KsMetaColumn) i)) == 0)
+				name = tle->resname;
+		}
+		names = lappend(names, makeString(name));
+	}
+	return names;
+}
+
+/* See ddl_query.h. */
+Oid
+ks_create_query_view(KsUserText *text, int32 id, const char *schema, bool positional)
 {
 	ViewStmt   *stmt = makeNode(ViewStmt);
+	Query	   *analyzed;
 	Oid			relid;
 
-	stmt->query = parse_query(text);
+	stmt->query = parse_query(text, &analyzed);
+	if (positional)
+		stmt->aliases = positional_names(analyzed);
 	stmt->view = makeRangeVar(pstrdup(schema), psprintf("q_%d", id), -1);
 	stmt->withCheckOption = NO_CHECK_OPTION;
 	ks_user_text_begin(text);
@@ -267,16 +164,20 @@ execute_as_caller(const char *sql)
 	SPI_finish();
 }
 
-/*
- * Creates the result table, empty, as the caller.  Before, EXPLAIN of the view
- * checks that the caller may read and call everything the query uses.
- */
+/* See ddl_query.h. */
+void
+ks_check_query_rights(Oid view)
+{
+	execute_as_caller(psprintf("EXPLAIN (COSTS OFF) SELECT * FROM %s", ks_qualified_name(view)));
+}
+
+/* Creates the result table, empty, as the caller. */
 static Oid
 create_result(RangeVar *name, Oid view, const char *access_method)
 {
 	const char *using = "";
 
-	execute_as_caller(psprintf("EXPLAIN (COSTS OFF) SELECT * FROM %s", ks_qualified_name(view)));
+	ks_check_query_rights(view);
 	if (access_method)
 		using = psprintf(" USING %s", quote_identifier(access_method));
 	execute_as_caller(psprintf("CREATE TABLE %s%s AS SELECT * FROM %s WITH NO DATA",
@@ -306,16 +207,17 @@ ks_create_table_as(PG_FUNCTION_ARGS)
 	RangeVar   *name = ks_parse_new_name(ks_arg_required(fcinfo, ARG_NAME, "name"));
 	KsUserText	query = {.text = ks_arg_required(fcinfo, ARG_QUERY, "query")};
 	List	   *primary_key = ks_arg_text_array(fcinfo, ARG_PRIMARY_KEY, "primary_key");
-	const char *access_method = table_access_method(fcinfo);
+	KsQueryOptions options = {0};
 	KsQueryRow	row = {0};
 	KsAnalysis *analysis;
 
-	read_arguments(fcinfo, &row);
+	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
+	refuse_unsupported(fcinfo, &options);
 	row.id = ks_object_id_next();
-	row.view = create_view(&query, row.id, name->schemaname);
+	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
 	row.kind = analysis->kind;
-	row.relation = create_result(name, row.view, access_method);
+	row.relation = create_result(name, row.view, options.access_method);
 	row.generation = 1;
 	complete_result(analysis, &row, primary_key);
 	ks_query_insert(&row);

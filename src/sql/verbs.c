@@ -22,8 +22,8 @@
 #include "utils/syscache.h"
 
 #include "plan/analyze.h"
-#include "sql/ddl_query.h"
 #include "sql/ddl_util.h"
+#include "sql/query_options.h"
 #include "sql/restore.h"
 #include "sql/verbs.h"
 #include "store/position.h"

@@ -34,6 +34,7 @@
 
 #include "base/compat.h"
 #include "base/guc.h"
+#include "store/change.h"
 #include "store/table_writer.h"
 
 /* Rows handed to the table access method at once by ks_writer_append. */
@@ -358,10 +359,84 @@ ks_writer_open(Oid relid, List *keys, KsTableHints *hints)
 
 /* See table_writer.h. */
 void
+ks_writer_listen(KsTableWriter *writer)
+{
+	writer->listeners = ks_change_listeners(RelationGetRelid(writer->rel));
+	if (writer->listeners != NIL)
+		writer->replaced = MakeSingleTupleTableSlot(RelationGetDescr(writer->rel), &TTSOpsHeapTuple);
+}
+
+/* Keeps a copy of the row that is about to be replaced, which is in old_slot or is got by its TID. */
+static void
+keep_replaced(KsTableWriter *writer, ItemPointer tid)
+{
+	TupleTableSlot *old = writer->old_slot;
+
+	if (writer->listeners == NIL)
+		return;
+	if (TTS_EMPTY(old) || !ItemPointerEquals(&old->tts_tid, tid))
+	{
+		ItemPointerData where = *tid;
+
+		ExecClearTuple(old);
+		if (!table_tuple_fetch_row_version(writer->rel, &where, GetActiveSnapshot(), old))
+			elog(ERROR, "could not find the row of relation \"%s\" that is to be changed",
+				 RelationGetRelationName(writer->rel));
+	}
+	ExecCopySlot(writer->replaced, old);
+}
+
+/* See table_writer.h. */
+bool
+ks_slots_identical(TupleTableSlot *a, TupleTableSlot *b)
+{
+	TupleDesc	desc = b->tts_tupleDescriptor;
+
+	slot_getallattrs(a);
+	slot_getallattrs(b);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped)
+			continue;
+		if (a->tts_isnull[i] != b->tts_isnull[i])
+			return false;
+		if (!a->tts_isnull[i] &&
+			!datum_image_eq(a->tts_values[i], b->tts_values[i], att->attbyval, att->attlen))
+			return false;
+	}
+	return true;
+}
+
+/* Tells the listeners of a change; one that changes nothing is none. */
+static void
+tell(KsTableWriter *writer, KsChangeOp op, TupleTableSlot *new_row)
+{
+	ListCell   *lc;
+
+	if (op == KS_CHANGE_UPDATE && ks_slots_identical(writer->replaced, new_row))
+		return;
+	foreach(lc, writer->listeners)
+	{
+		KsChangeListener *listener = lfirst(lc);
+
+		listener->take(listener, op, op == KS_CHANGE_INSERT ? NULL : writer->replaced,
+					   op == KS_CHANGE_DELETE ? NULL : new_row, writer->event_time);
+	}
+}
+
+/* See table_writer.h. */
+void
 ks_writer_close(KsTableWriter *writer)
 {
 	WriterScan *ws = (WriterScan *) writer;
+	ListCell   *lc;
 
+	foreach(lc, writer->listeners)
+		((KsChangeListener *) lfirst(lc))->finish(lfirst(lc));
+	if (writer->replaced != NULL)
+		ExecDropSingleTupleTableSlot(writer->replaced);
 	if (ws->scan != NULL)
 		index_endscan(ws->scan);
 	if (BufferIsValid(ws->buffer))
@@ -493,6 +568,8 @@ ks_writer_insert(KsTableWriter *writer, uint64 hash)
 {
 	ExecSimpleRelationInsert(writer->rri, writer->estate, writer->slot);
 	remember(writer, hash, &writer->slot->tts_tid);
+	if (writer->listeners != NIL)
+		tell(writer, KS_CHANGE_INSERT, writer->slot);
 	ResetPerTupleExprContext(writer->estate);
 }
 
@@ -521,12 +598,15 @@ ks_writer_update(KsTableWriter *writer, uint64 hash, ItemPointer tid)
 	TupleTableSlot *old = writer->old_slot;
 	ItemPointerData old_tid = *tid;
 
+	keep_replaced(writer, &old_tid);
 	/* Row triggers read the old row by its TID; a page that is pinned cannot be pruned. */
 	ExecClearTuple(old);
 	old->tts_tid = old_tid;
 	make_room((WriterScan *) writer, &old_tid);
 	ExecSimpleRelationUpdate(writer->rri, writer->estate, &writer->epq, old, writer->slot);
 	remember(writer, hash, &writer->slot->tts_tid);
+	if (writer->listeners != NIL)
+		tell(writer, KS_CHANGE_UPDATE, writer->slot);
 	ResetPerTupleExprContext(writer->estate);
 }
 
@@ -536,6 +616,7 @@ ks_writer_delete(KsTableWriter *writer, uint64 hash, ItemPointer tid)
 {
 	TupleTableSlot *old = writer->old_slot;
 
+	keep_replaced(writer, tid);
 	if (!ItemPointerEquals(&old->tts_tid, tid))
 	{
 		ExecClearTuple(old);
@@ -543,12 +624,14 @@ ks_writer_delete(KsTableWriter *writer, uint64 hash, ItemPointer tid)
 	}
 	ExecSimpleRelationDelete(writer->rri, writer->estate, &writer->epq, old);
 	forget(writer, hash);
+	if (writer->listeners != NIL)
+		tell(writer, KS_CHANGE_DELETE, NULL);
 	ResetPerTupleExprContext(writer->estate);
 }
 
 /* Rows one by one, with all that triggers and generated columns need. */
 static void
-append_slowly(KsTableWriter *writer, HeapTuple *tuples, int ntuples)
+append_slowly(KsTableWriter *writer, HeapTuple *tuples, const TimestampTz *event_times, int ntuples)
 {
 	for (int i = 0; i < ntuples; i++)
 	{
@@ -557,13 +640,18 @@ append_slowly(KsTableWriter *writer, HeapTuple *tuples, int ntuples)
 						  writer->slot->tts_values, writer->slot->tts_isnull);
 		ExecStoreVirtualTuple(writer->slot);
 		ExecSimpleRelationInsert(writer->rri, writer->estate, writer->slot);
+		if (writer->listeners != NIL)
+		{
+			writer->event_time = event_times[i];
+			tell(writer, KS_CHANGE_INSERT, writer->slot);
+		}
 		ResetPerTupleExprContext(writer->estate);
 	}
 }
 
 /* See table_writer.h. */
 void
-ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, int ntuples)
+ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, const TimestampTz *event_times, int ntuples)
 {
 	TupleTableSlot **slots;
 	BulkInsertState bistate;
@@ -571,7 +659,7 @@ ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, int ntuples)
 
 	if (writer->row_triggers)
 	{
-		append_slowly(writer, tuples, ntuples);
+		append_slowly(writer, tuples, event_times, ntuples);
 		return;
 	}
 	slots = palloc(sizeof(TupleTableSlot *) * Max(nslots, 1));
@@ -594,6 +682,11 @@ ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, int ntuples)
 		{
 			if (writer->rri->ri_NumIndices > 0)
 				list_free(ks_insert_index_tuples(writer->rri, slots[i], writer->estate));
+			if (writer->listeners != NIL)
+			{
+				writer->event_time = event_times[from + i];
+				tell(writer, KS_CHANGE_INSERT, slots[i]);
+			}
 			ExecClearTuple(slots[i]);
 		}
 		ResetPerTupleExprContext(writer->estate);

@@ -17,6 +17,7 @@
 #define KS_TABLE_WRITER_H
 
 #include "postgres.h"
+#include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "nodes/pg_list.h"
@@ -67,6 +68,9 @@ typedef struct KsTableWriter
 	KsTableHints *hints;
 	bool		row_triggers;
 	bool		plain_heap;
+	List	   *listeners;		/* KsChangeListener *, told of every change; see ks_writer_listen */
+	TimestampTz event_time;		/* of the changes: the caller keeps it right */
+	TupleTableSlot *replaced;	/* the row that a change replaces, for the listeners */
 } KsTableWriter;
 
 /*
@@ -74,6 +78,8 @@ typedef struct KsTableWriter
  * the current memory context.  keys: names of key columns, NIL: none.  hints may be NULL.
  */
 extern KsTableWriter *ks_writer_open(Oid relid, List *keys, KsTableHints *hints);
+/* From now on those who want to know hear of every row written. */
+extern void ks_writer_listen(KsTableWriter *writer);
 /* Runs what waits (AFTER ROW triggers) and closes.  After an error do not call it. */
 extern void ks_writer_close(KsTableWriter *writer);
 
@@ -89,7 +95,14 @@ extern void ks_writer_insert(KsTableWriter *writer, uint64 hash);
 extern void ks_writer_update(KsTableWriter *writer, uint64 hash, ItemPointer tid);
 extern void ks_writer_delete(KsTableWriter *writer, uint64 hash, ItemPointer tid);
 
-/* Appends rows, many at a time; tuples are heap tuples of the table's row type. */
-extern void ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, int ntuples);
+/*
+ * Appends rows, many at a time; tuples are heap tuples of the table's row type.
+ * event_times may be NULL if nobody listens.
+ */
+extern void ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, const TimestampTz *event_times,
+							 int ntuples);
+
+/* True if two rows of the same type are bit for bit the same. */
+extern bool ks_slots_identical(TupleTableSlot *a, TupleTableSlot *b);
 
 #endif							/* KS_TABLE_WRITER_H */

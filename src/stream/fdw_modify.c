@@ -2,9 +2,10 @@
  * fdw_modify.c
  *		INSERT and COPY into a stream; why UPDATE, DELETE and TRUNCATE do not work.
  *
- * A row for a local stream is checked against the constraints of the foreign
- * table (the executor leaves that to the wrapper), gets its missing metadata and
- * goes to the log, where it appears for readers when the transaction commits.
+ * A row is checked against the constraints of the foreign table (the executor
+ * leaves that to the wrapper), gets its missing metadata and goes to the log,
+ * where it appears for readers when the transaction commits, or to the outbox of
+ * a stream over a topic, from which it is produced after the commit.
  *
  * Runs in: any backend, any worker, in a transaction.
  */
@@ -20,17 +21,16 @@
 #include "utils/rel.h"
 
 #include "stream/fdw_modify.h"
-#include "stream/log_append.h"
+#include "stream/stream_writer.h"
 
 typedef struct KsInsert
 {
 	KsStreamDef *def;
-	KsLogWriter *writer;
+	KsStreamWriter *writer;
 	TupleTableSlot *slot;		/* the completed row */
 	bool		constraints;	/* NOT NULL or CHECK to be enforced */
 } KsInsert;
 
-static KsStreamDef *load_writable(Relation rel);
 static void begin_insert(ResultRelInfo *rinfo);
 static bool is_tombstone(const KsInsert *insert);
 
@@ -71,35 +71,15 @@ ks_is_foreign_rel_updatable(Relation rel)
 	return 1 << CMD_INSERT;
 }
 
-/* The definition of a stream that can be written to; an error for others. */
-static KsStreamDef *
-load_writable(Relation rel)
-{
-	KsStreamDef *def = ks_stream_def_load(rel);
-
-	if (!def->local)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot insert into stream %s", def->relname),
-				 errdetail("Producing to a Kafka topic is not supported yet."),
-				 errhint("Use a local stream, or produce with a Kafka client.")));
-	return def;
-}
-
 /* Refuses early what cannot work. */
 List *
 ks_plan_foreign_modify(PlannerInfo *root, ModifyTable *plan, Index result_relation, int subplan_index)
 {
-	RangeTblEntry *rte = planner_rt_fetch(result_relation, root);
-	Relation	rel = table_open(rte->relid, NoLock);
-
-	(void) load_writable(rel);
 	if (plan->onConflictAction == ONCONFLICT_UPDATE)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("INSERT with ON CONFLICT DO UPDATE is not supported for streams"),
 				 errhint("A stream has no unique key; every record is kept.")));
-	table_close(rel, NoLock);
 	return NIL;
 }
 
@@ -122,7 +102,7 @@ ks_begin_foreign_insert(ModifyTableState *mtstate, ResultRelInfo *rinfo)
 	begin_insert(rinfo);
 }
 
-/* Opens the log. */
+/* Opens the stream. */
 static void
 begin_insert(ResultRelInfo *rinfo)
 {
@@ -130,8 +110,8 @@ begin_insert(ResultRelInfo *rinfo)
 	TupleConstr *constr = RelationGetDescr(rel)->constr;
 	KsInsert   *insert = palloc0(sizeof(KsInsert));
 
-	insert->def = load_writable(rel);
-	insert->writer = ks_log_writer_open(insert->def);
+	insert->def = ks_stream_def_load(rel);
+	insert->writer = ks_stream_writer_open(insert->def);
 	insert->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	insert->slot->tts_tableOid = RelationGetRelid(rel);
 	insert->constraints = constr != NULL && (constr->has_not_null || constr->num_check > 0);
@@ -153,13 +133,13 @@ ks_exec_foreign_insert(EState *estate, ResultRelInfo *rinfo, TupleTableSlot *slo
 	memcpy(row->tts_isnull, slot->tts_isnull, sizeof(bool) * natts);
 
 	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
-	ks_log_writer_complete(insert->writer, row->tts_values, row->tts_isnull);
+	ks_stream_writer_complete(insert->writer, row->tts_values, row->tts_isnull);
 	MemoryContextSwitchTo(old);
 	ExecStoreVirtualTuple(row);
 
 	if (insert->constraints && !is_tombstone(insert))
 		ExecConstraints(rinfo, row, estate);
-	ks_log_writer_put(insert->writer, row->tts_values, row->tts_isnull);
+	ks_stream_writer_put(insert->writer, row->tts_values, row->tts_isnull);
 	return row;
 }
 
@@ -180,7 +160,7 @@ ks_end_foreign_modify(EState *estate, ResultRelInfo *rinfo)
 
 	if (insert == NULL)
 		return;
-	ks_log_writer_close(insert->writer);
+	ks_stream_writer_close(insert->writer);
 	ExecDropSingleTupleTableSlot(insert->slot);
 	rinfo->ri_FdwState = NULL;
 }

@@ -48,6 +48,7 @@
 #include "catalog/names.h"
 #include "catalog/query_cat.h"
 #include "stream/local_log.h"
+#include "stream/log_scan.h"
 
 #define CATALOG_SCHEMA	"kstream_catalog"
 #define CATALOG_TABLE	"local_log"
@@ -67,24 +68,6 @@ enum
 /* Bytes of rows after which a read ends early. */
 #define READ_BYTES_MAX	(16 * 1024 * 1024)
 
-/* One table opened for index scans on its primary key. */
-typedef struct KsIndexReader
-{
-	Relation	rel;
-	Relation	index;
-	TupleTableSlot *slot;
-	IndexScanDesc scan;
-} KsIndexReader;
-
-/* One segment. */
-typedef struct KsSegment
-{
-	int64		base;
-	int64		count;
-	int64		append;
-	int32		first;			/* _s of its first row */
-} KsSegment;
-
 /* A read in progress. */
 typedef struct KsLogRead
 {
@@ -92,7 +75,7 @@ typedef struct KsLogRead
 	int32		partition;
 	int			max_rows;
 	Size		bytes;
-	KsIndexReader rows;
+	KsLogScan rows;
 	AttrNumber *map;
 	Datum	   *values;			/* of a row of the log */
 	bool	   *nulls;
@@ -116,16 +99,8 @@ static bool find_log_column(TupleDesc log, const char *name, AttrNumber *attnum)
 static int	count_dropped(TupleDesc desc, int from);
 static char *alter_step(const KsStreamDef *def, TupleDesc desc, int fixed, bool renamed, bool *converts);
 
-static Snapshot read_snapshot(void);
-static void open_reader(KsIndexReader *reader, Oid relid, Snapshot snapshot, int nkeys);
-static void close_reader(KsIndexReader *reader);
-static bool next_row(KsIndexReader *reader, ScanDirection direction);
-static void read_segment(KsIndexReader *reader, KsSegment *segment);
-static void scan_segments(KsIndexReader *reader, int32 partition, StrategyNumber strategy, int64 base);
-static void scan_rows(KsIndexReader *reader, int32 partition, const KsSegment *segment, int64 from, int64 to);
-static bool last_segment(KsIndexReader *reader, int32 partition, int64 before, KsSegment *segment);
-static int64 read_rows(KsLogRead *read, const KsSegment *segment, int64 from, int64 to);
-static void take_row(KsLogRead *read, const KsSegment *segment);
+static int64 read_rows(KsLogRead *read, const KsLogSegment *segment, int64 from, int64 to);
+static void take_row(KsLogRead *read, const KsLogSegment *segment);
 static int64 trim_partition(const KsLocalLog *log, int partition, TimestampTz horizon);
 
 
@@ -604,97 +579,6 @@ ks_local_log_map(const KsStreamDef *def, TupleDesc log)
 	return map;
 }
 
-/* ---------------------------------------------------------------- index scans */
-
-/*
- * A snapshot to read with: a fresh one.  Beside parallel workers none can be
- * taken; then the statement's own, which is as consistent, only older.
- */
-static Snapshot
-read_snapshot(void)
-{
-	return RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
-}
-
-/* Opens a table for scans of its primary key with that many keys. */
-static void
-open_reader(KsIndexReader *reader, Oid relid, Snapshot snapshot, int nkeys)
-{
-	reader->rel = table_open(relid, AccessShareLock);
-	reader->index = index_open(ks_primary_key_index(reader->rel), AccessShareLock);
-	reader->slot = table_slot_create(reader->rel, NULL);
-	reader->scan = ks_index_beginscan(reader->rel, reader->index, snapshot, nkeys);
-}
-
-/*
- * Closes it.  The locks go too: a worker reads the log before its statements
- * lock the foreign table, and ALTER locks them the other way round.
- */
-static void
-close_reader(KsIndexReader *reader)
-{
-	index_endscan(reader->scan);
-	ExecDropSingleTupleTableSlot(reader->slot);
-	index_close(reader->index, AccessShareLock);
-	table_close(reader->rel, AccessShareLock);
-}
-
-/* Gets the next row of the scan into the slot. */
-static bool
-next_row(KsIndexReader *reader, ScanDirection direction)
-{
-	return index_getnext_slot(reader->scan, direction, reader->slot);
-}
-
-/* Starts a scan of the segments of a partition whose base compares so with the given one. */
-static void
-scan_segments(KsIndexReader *reader, int32 partition, StrategyNumber strategy, int64 base)
-{
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], KS_SEGMENT_PARTITION, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(partition));
-	ScanKeyInit(&keys[1], KS_SEGMENT_BASE, strategy,
-				strategy == BTLessEqualStrategyNumber ? F_INT8LE : F_INT8GE, Int64GetDatum(base));
-	index_rescan(reader->scan, keys, 2, NULL, 0);
-}
-
-/* The segment in the slot. */
-static void
-read_segment(KsIndexReader *reader, KsSegment *segment)
-{
-	slot_getallattrs(reader->slot);
-	segment->base = DatumGetInt64(reader->slot->tts_values[KS_SEGMENT_BASE - 1]);
-	segment->count = DatumGetInt32(reader->slot->tts_values[KS_SEGMENT_COUNT - 1]);
-	segment->append = DatumGetInt64(reader->slot->tts_values[KS_SEGMENT_APPEND - 1]);
-	segment->first = DatumGetInt32(reader->slot->tts_values[KS_SEGMENT_FIRST - 1]);
-}
-
-/* Starts a scan of the rows of a segment with offsets [from, to), which are within it. */
-static void
-scan_rows(KsIndexReader *reader, int32 partition, const KsSegment *segment, int64 from, int64 to)
-{
-	ScanKeyData keys[4];
-
-	ScanKeyInit(&keys[0], KS_LOG_PARTITION, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(partition));
-	ScanKeyInit(&keys[1], KS_LOG_APPEND, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(segment->append));
-	ScanKeyInit(&keys[2], KS_LOG_SEQUENCE, BTGreaterEqualStrategyNumber, F_INT4GE,
-				Int32GetDatum(segment->first + (int32) (from - segment->base)));
-	ScanKeyInit(&keys[3], KS_LOG_SEQUENCE, BTLessStrategyNumber, F_INT4LT,
-				Int32GetDatum(segment->first + (int32) (to - segment->base)));
-	index_rescan(reader->scan, keys, 4, NULL, 0);
-}
-
-/* The last segment whose base is not after the given offset. */
-static bool
-last_segment(KsIndexReader *reader, int32 partition, int64 before, KsSegment *segment)
-{
-	scan_segments(reader, partition, BTLessEqualStrategyNumber, before);
-	if (!next_row(reader, BackwardScanDirection))
-		return false;
-	read_segment(reader, segment);
-	return true;
-}
-
 /* ---------------------------------------------------------------- reading */
 
 /* See local_log.h.  A log without records has first = end = 0. */
@@ -702,24 +586,24 @@ void
 ks_local_log_range(Oid relid, int32 partition, int64 *first, int64 *end)
 {
 	KsLocalLog	log;
-	KsIndexReader segments;
-	KsSegment	segment;
+	KsLogScan segments;
+	KsLogSegment	segment;
 	Snapshot	snapshot;
 
 	*first = *end = 0;
 	if (!ks_local_log_lookup(relid, &log))
 		return;
-	snapshot = read_snapshot();
-	open_reader(&segments, log.segments, snapshot, 2);
-	if (last_segment(&segments, partition, PG_INT64_MAX, &segment))
+	snapshot = ks_log_snapshot();
+	ks_log_scan_open(&segments, log.segments, snapshot, 2);
+	if (ks_log_last_segment(&segments, partition, PG_INT64_MAX, &segment))
 	{
 		*end = segment.base + segment.count;
-		scan_segments(&segments, partition, BTGreaterEqualStrategyNumber, 0);
-		if (next_row(&segments, ForwardScanDirection))
-			read_segment(&segments, &segment);
+		ks_log_scan_segments(&segments, partition, BTGreaterEqualStrategyNumber, 0);
+		if (ks_log_scan_next(&segments, ForwardScanDirection))
+			ks_log_segment_get(&segments, &segment);
 		*first = segment.base;
 	}
-	close_reader(&segments);
+	ks_log_scan_close(&segments);
 	UnregisterSnapshot(snapshot);
 }
 
@@ -731,29 +615,29 @@ int64
 ks_local_log_offset_for_time(Oid relid, int32 partition, TimestampTz when)
 {
 	KsLocalLog	log;
-	KsIndexReader segments;
-	KsIndexReader rows;
+	KsLogScan segments;
+	KsLogScan rows;
 	Snapshot	snapshot;
 	int64		end = 0;
 	int64		found = -1;
 
 	if (!ks_local_log_lookup(relid, &log))
 		return 0;
-	snapshot = read_snapshot();
-	open_reader(&segments, log.segments, snapshot, 2);
-	open_reader(&rows, log.log, snapshot, 4);
-	scan_segments(&segments, partition, BTGreaterEqualStrategyNumber, 0);
-	while (found < 0 && next_row(&segments, ForwardScanDirection))
+	snapshot = ks_log_snapshot();
+	ks_log_scan_open(&segments, log.segments, snapshot, 2);
+	ks_log_scan_open(&rows, log.log, snapshot, 4);
+	ks_log_scan_segments(&segments, partition, BTGreaterEqualStrategyNumber, 0);
+	while (found < 0 && ks_log_scan_next(&segments, ForwardScanDirection))
 	{
-		KsSegment	segment;
+		KsLogSegment	segment;
 
 		CHECK_FOR_INTERRUPTS();
-		read_segment(&segments, &segment);
+		ks_log_segment_get(&segments, &segment);
 		end = segment.base + segment.count;
 		if (DatumGetTimestampTz(segments.slot->tts_values[KS_SEGMENT_NEWEST - 1]) < when)
 			continue;
-		scan_rows(&rows, partition, &segment, segment.base, end);
-		while (found < 0 && next_row(&rows, ForwardScanDirection))
+		ks_log_scan_rows(&rows, partition, &segment, segment.base, end);
+		while (found < 0 && ks_log_scan_next(&rows, ForwardScanDirection))
 		{
 			bool		isnull;
 			Datum		time = slot_getattr(rows.slot, KS_LOG_TIMESTAMP, &isnull);
@@ -763,8 +647,8 @@ ks_local_log_offset_for_time(Oid relid, int32 partition, TimestampTz when)
 				found = segment.base + (DatumGetInt32(sequence) - segment.first);
 		}
 	}
-	close_reader(&rows);
-	close_reader(&segments);
+	ks_log_scan_close(&rows);
+	ks_log_scan_close(&segments);
 	UnregisterSnapshot(snapshot);
 	return found < 0 ? end : found;
 }
@@ -775,8 +659,8 @@ ks_local_log_read(KsBatch *batch, int32 partition, int64 from, int64 to, int max
 {
 	const KsStreamDef *def = batch->reader->def;
 	KsLocalLog	log;
-	KsIndexReader segments;
-	KsSegment	segment;
+	KsLogScan segments;
+	KsLogSegment	segment;
 	KsLogRead	read;
 	Snapshot	snapshot;
 	int64		next = from;
@@ -784,24 +668,24 @@ ks_local_log_read(KsBatch *batch, int32 partition, int64 from, int64 to, int max
 	if (from >= to || max_rows <= 0 || !ks_local_log_lookup(def->relid, &log))
 		return from;
 
-	snapshot = read_snapshot();
-	open_reader(&segments, log.segments, snapshot, 2);
+	snapshot = ks_log_snapshot();
+	ks_log_scan_open(&segments, log.segments, snapshot, 2);
 	memset(&read, 0, sizeof(read));
 	read.batch = batch;
 	read.partition = partition;
 	read.max_rows = batch->nrows + max_rows;
-	open_reader(&read.rows, log.log, snapshot, 4);
+	ks_log_scan_open(&read.rows, log.log, snapshot, 4);
 	read.map = ks_local_log_map(def, RelationGetDescr(read.rows.rel));
 	read.values = palloc(sizeof(Datum) * RelationGetDescr(read.rows.rel)->natts);
 	read.nulls = palloc(sizeof(bool) * RelationGetDescr(read.rows.rel)->natts);
 
-	if (!last_segment(&segments, partition, from, &segment))
+	if (!ks_log_last_segment(&segments, partition, from, &segment))
 		segment.base = 0;
-	scan_segments(&segments, partition, BTGreaterEqualStrategyNumber, segment.base);
+	ks_log_scan_segments(&segments, partition, BTGreaterEqualStrategyNumber, segment.base);
 	while (next < to && batch->nrows < read.max_rows && read.bytes < READ_BYTES_MAX &&
-		   next_row(&segments, ForwardScanDirection))
+		   ks_log_scan_next(&segments, ForwardScanDirection))
 	{
-		read_segment(&segments, &segment);
+		ks_log_segment_get(&segments, &segment);
 		if (segment.base >= to)
 		{
 			next = to;
@@ -815,20 +699,20 @@ ks_local_log_read(KsBatch *batch, int32 partition, int64 from, int64 to, int max
 	pfree(read.map);
 	pfree(read.values);
 	pfree(read.nulls);
-	close_reader(&read.rows);
-	close_reader(&segments);
+	ks_log_scan_close(&read.rows);
+	ks_log_scan_close(&segments);
 	UnregisterSnapshot(snapshot);
 	return next;
 }
 
 /* Reads rows [from, to) of one segment, or as many as the limits allow; returns the next offset. */
 static int64
-read_rows(KsLogRead *read, const KsSegment *segment, int64 from, int64 to)
+read_rows(KsLogRead *read, const KsLogSegment *segment, int64 from, int64 to)
 {
 	KsBatch    *batch = read->batch;
 
-	scan_rows(&read->rows, read->partition, segment, from, to);
-	while (next_row(&read->rows, ForwardScanDirection))
+	ks_log_scan_rows(&read->rows, read->partition, segment, from, to);
+	while (ks_log_scan_next(&read->rows, ForwardScanDirection))
 	{
 		take_row(read, segment);
 		if (batch->nrows >= read->max_rows || read->bytes >= READ_BYTES_MAX)
@@ -840,7 +724,7 @@ read_rows(KsLogRead *read, const KsSegment *segment, int64 from, int64 to)
 
 /* Adds the row in the slot to the batch. */
 static void
-take_row(KsLogRead *read, const KsSegment *segment)
+take_row(KsLogRead *read, const KsLogSegment *segment)
 {
 	KsBatch    *batch = read->batch;
 	const KsStreamDef *def = batch->reader->def;

@@ -2,46 +2,27 @@
  * local_log.h
  *		The log of a local stream: a table of rows and a table of segments.
  *
- * An INSERT writes rows marked with the number of an append (one per
- * transaction, log and partition).  At PRE_COMMIT, under a lock held to the end
- * of the transaction, the append gets its place: a segment row (partition, base
- * offset, count, append).  A reader goes by segments, so it can never skip a
- * transaction that commits later than one with higher offsets.
- *
- * local_log.c has the definition and the reading, log_append.c the writing.
+ * Offsets are given at commit, see log_commit.h.  local_log.c has the definition
+ * and the reading, log_append.c the writing.
  */
 #ifndef KS_LOCAL_LOG_H
 #define KS_LOCAL_LOG_H
 
 #include "stream/batch.h"
+#include "stream/log_commit.h"
 
 /*
- * Columns that every log table starts with; the foreign table's declared columns
- * follow, under their names.  The last one is there only if the stream has it.
+ * Columns that the log of a stream has behind those of every log; the foreign
+ * table's declared columns follow, under their names.  The last one is there
+ * only if the stream has it.
  */
-typedef enum KsLogColumn
+typedef enum KsStreamLogColumn
 {
-	KS_LOG_PARTITION = 1,		/* _p int */
-	KS_LOG_APPEND,				/* _b bigint: number of the append */
-	KS_LOG_SEQUENCE,			/* _s int: place within the append */
-	KS_LOG_KEY,					/* _key text */
+	KS_LOG_KEY = KS_LOG_SEQUENCE + 1,	/* _key text */
 	KS_LOG_TIMESTAMP,			/* _timestamp timestamptz */
 	KS_LOG_HEADERS,				/* _headers jsonb */
 	KS_LOG_TOMBSTONE			/* _tombstone boolean */
-} KsLogColumn;
-
-/* Columns of the table of segments; a segment has rows _s >= s, < s + n of append b. */
-typedef enum KsSegmentColumn
-{
-	KS_SEGMENT_PARTITION = 1,	/* p int */
-	KS_SEGMENT_BASE,			/* base bigint: offset of its first row */
-	KS_SEGMENT_COUNT,			/* n int */
-	KS_SEGMENT_APPEND,			/* b bigint */
-	KS_SEGMENT_FIRST,			/* s int */
-	KS_SEGMENT_NEWEST			/* t timestamptz: no _timestamp in it is greater */
-} KsSegmentColumn;
-
-#define KS_SEGMENT_NATTS KS_SEGMENT_NEWEST
+} KsStreamLogColumn;
 
 /* Where the log of a stream is. */
 typedef struct KsLocalLog
@@ -88,8 +69,6 @@ extern int64 ks_local_log_read(KsBatch *batch, int32 partition, int64 from, int6
 /* One INSERT into a local stream: values of the foreign table's columns (log_append.c). */
 extern void ks_local_log_append(Oid relid, TupleDesc desc, const KsStreamDef *def,
 								const Datum *values, const bool *nulls);
-
-extern void ks_local_log_init(void);	/* registers the transaction callbacks (log_append.c) */
 
 /*
  * For each attribute of the stream the attribute of the log table that holds it,

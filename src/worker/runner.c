@@ -57,26 +57,32 @@ static TimestampTz slow_open_after = 0;
 
 /* ks_runner_create: in the current context; nothing is opened yet. */
 KsRunner *
-ks_runner_create(const KsQueryRow *row, const char *name)
+ks_runner_create(const KsRunnable *what)
 {
 	KsRunner   *r = palloc0(sizeof(KsRunner));
 
-	r->id = row->id;
-	r->generation = row->generation;
-	r->name = pstrdup(name);
-	r->batch_rows = row->batch_rows;
-	r->batch_interval_ms = row->batch_interval_ms;
-	r->has_error = row->last_error != NULL;
-	r->ready = true;
+	r->id = what->id;
+	r->is_sink = what->is_sink;
+	r->generation = what->generation;
+	r->name = pstrdup(what->name);
+	r->batch_rows = what->batch_rows;
+	r->batch_interval_ms = what->batch_interval_ms;
+	r->has_error = what->has_error;
+	r->ready = r->woken = true;
 	ks_stat_state(r->id, r->generation, KS_STATE_STARTING, NULL);
 	return r;
 }
 
-/* close_body: ks_task_close, guarded. */
+/* close_body: ks_task_close or ks_publisher_close, guarded. */
 static void
 close_body(void *arg)
 {
-	ks_task_close(((KsRunner *) arg)->task);
+	KsRunner   *r = arg;
+
+	if (r->task != NULL)
+		ks_task_close(r->task);
+	if (r->publisher != NULL)
+		ks_publisher_close(r->publisher);
 }
 
 /* close_task: lets go of the task's client and memory; the lock stays. */
@@ -85,11 +91,12 @@ close_task(KsRunner *r)
 {
 	ErrorData  *edata = NULL;
 
-	if (r->task != NULL)
+	if (r->task != NULL || r->publisher != NULL)
 		edata = ks_guarded(close_body, r);
 	if (edata != NULL)
 		FreeErrorData(edata);
 	r->task = NULL;
+	r->publisher = NULL;
 	if (r->cxt != NULL)
 		MemoryContextDelete(r->cxt);
 	r->cxt = NULL;
@@ -152,11 +159,22 @@ static void
 definition_body(void *arg)
 {
 	KsRunner   *r = arg;
-	KsQueryRow *row = NULL;
 
-	if (OidIsValid(get_extension_oid("kstream", true)))
-		row = ks_query_load(r->id);
-	r->changed = row == NULL || row->paused || row->generation != r->generation;
+	r->changed = true;
+	if (!OidIsValid(get_extension_oid("kstream", true)))
+		return;
+	if (r->is_sink)
+	{
+		KsSinkRow  *row = ks_sink_load(r->id);
+
+		r->changed = row == NULL || row->paused || row->generation != r->generation;
+	}
+	else
+	{
+		KsQueryRow *row = ks_query_load(r->id);
+
+		r->changed = row == NULL || row->paused || row->generation != r->generation;
+	}
 }
 
 /* definition_changed: see definition_body; what cannot be looked at now has changed. */
@@ -177,6 +195,7 @@ definition_changed(KsRunner *r)
 typedef struct KsErrorNote
 {
 	int32		id;
+	bool		is_sink;
 	int			sqlstate;		/* 0: the query goes on again */
 	const char *message;
 } KsErrorNote;
@@ -187,7 +206,11 @@ remember_body(void *arg)
 {
 	KsErrorNote *note = arg;
 
-	if (note->sqlstate != 0)
+	if (note->is_sink && note->sqlstate != 0)
+		ks_sink_set_error(note->id, note->sqlstate, note->message);
+	else if (note->is_sink)
+		ks_sink_clear_error(note->id);
+	else if (note->sqlstate != 0)
 		ks_query_set_error(note->id, note->sqlstate, note->message);
 	else
 		ks_query_clear_error(note->id);
@@ -197,7 +220,7 @@ remember_body(void *arg)
 static void
 remember_error(KsRunner *r, int sqlstate, const char *message)
 {
-	KsErrorNote note = {r->id, sqlstate, message};
+	KsErrorNote note = {r->id, r->is_sink, sqlstate, message};
 	ErrorData  *edata = ks_guarded(remember_body, &note);
 
 	if (edata != NULL)
@@ -212,6 +235,7 @@ is_passing(int sqlstate)
 {
 	return sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlstate == ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN ||
 		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
 		sqlstate == ERRCODE_QUERY_CANCELED;
 }
@@ -221,6 +245,14 @@ static bool
 is_broker_away(int sqlstate)
 {
 	return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_CONNECTION_EXCEPTION;
+}
+
+/* is_blocking: must somebody decide how a sink goes on? */
+static bool
+is_blocking(const KsRunner *r, int sqlstate)
+{
+	return r->is_sink &&
+		(sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE || sqlstate == ERRCODE_OBJECT_IN_USE);
 }
 
 /* jittered: the delay, 20 % up or down. */
@@ -241,7 +273,7 @@ log_failure(KsRunner *r, int elevel, const char *what, const ErrorData *edata, T
 	r->logged_sqlstate = edata->sqlerrcode;
 	ereport(elevel,
 			(errcode(edata->sqlerrcode),
-			 errmsg("continuous query %s %s: %s", r->name, what, edata->message),
+			 errmsg("%s %s %s: %s", r->is_sink ? "sink" : "continuous query", r->name, what, edata->message),
 			 edata->detail_log ? errdetail_internal("%s", edata->detail_log) :
 			 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
 			 edata->hint ? errhint("%s", edata->hint) : 0,
@@ -263,9 +295,9 @@ error_text(const ErrorData *edata)
 	return buf.data;
 }
 
-/* handle_error: decides when the query is tried again, and who is told why. */
-static void
-handle_error(KsRunner *r, ErrorData *edata)
+/* ks_runner_failed: decides when the query is tried again, and who is told why. */
+void
+ks_runner_failed(KsRunner *r, ErrorData *edata)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	long		delay_ms;
@@ -300,6 +332,8 @@ handle_error(KsRunner *r, ErrorData *edata)
 								KS_BACKOFF_MAX_MS));
 		r->failures++;
 		ks_stat_error(r->id, r->generation, true, edata->sqlerrcode, error_text(edata));
+		if (is_blocking(r, edata->sqlerrcode))
+			ks_stat_state(r->id, r->generation, KS_STATE_BLOCKED, error_text(edata));
 		log_failure(r, WARNING, "failed", edata, now);
 		remember_error(r, edata->sqlerrcode, error_text(edata));
 		ks_worker_progress();
@@ -308,9 +342,9 @@ handle_error(KsRunner *r, ErrorData *edata)
 	FreeErrorData(edata);
 }
 
-/* healthy: the query works again. */
-static void
-healthy(KsRunner *r)
+/* ks_runner_healthy: the query works again. */
+void
+ks_runner_healthy(KsRunner *r)
 {
 	r->failures = 0;
 	r->conflicts = 0;
@@ -331,7 +365,10 @@ open_body(void *arg)
 	r->locked = true;
 	r->cxt = AllocSetContextCreate(TopMemoryContext, "kstream query", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(r->cxt);
-	r->task = ks_task_open(r->id, true);
+	if (r->is_sink)
+		r->publisher = ks_publisher_open(r->id);
+	else
+		r->task = ks_task_open(r->id, true);
 	MemoryContextSwitchTo(old);
 }
 
@@ -351,9 +388,9 @@ note_slow_open(KsRunner *r, TimestampTz start)
 		slow_open_after = TimestampTzPlusMilliseconds(now, ms);
 }
 
-/* open_task: false if the query cannot run now; retry_at says when to try again. */
-static bool
-open_task(KsRunner *r)
+/* ks_runner_open: false if the query cannot run now; retry_at says when to try again. */
+bool
+ks_runner_open(KsRunner *r)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	ErrorData  *edata;
@@ -369,10 +406,10 @@ open_task(KsRunner *r)
 	ks_runner_changes++;
 	if (edata != NULL)
 	{
-		handle_error(r, edata);
+		ks_runner_failed(r, edata);
 		return false;
 	}
-	if (r->task == NULL)
+	if (r->task == NULL && r->publisher == NULL)
 	{
 		r->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOCK_RETRY_MS);
 		return false;
@@ -395,22 +432,16 @@ batch_interval(const KsRunner *r)
 	return r->batch_interval_ms >= 0 ? r->batch_interval_ms : ks_batch_interval;
 }
 
-/*
- * fetch: takes what has arrived, outside of any transaction.  Returns 1 if
- * there is a batch, 0 if not, -1 after an error.
- */
-static int
-fetch(KsRunner *r)
+/* ks_unguarded: see runner.h. */
+ErrorData *
+ks_unguarded(void (*fn) (void *arg), void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorData  *volatile edata = NULL;
-	volatile bool found = false;
 
 	PG_TRY();
 	{
-		ks_task_drain_eventfd(r->task);
-		found = ks_task_fetch(r->task, batch_rows(r));
-		KS_FAULT("after_fetch");
+		fn(arg);
 	}
 	PG_CATCH();
 	{
@@ -426,12 +457,43 @@ fetch(KsRunner *r)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
+	return edata;
+}
+
+/* What fetch_body works on. */
+typedef struct KsFetch
+{
+	KsRunner   *runner;
+	bool		found;
+} KsFetch;
+
+/* fetch_body: takes what has arrived. */
+static void
+fetch_body(void *arg)
+{
+	KsFetch    *fetch = arg;
+
+	ks_task_drain_eventfd(fetch->runner->task);
+	fetch->found = ks_task_fetch(fetch->runner->task, batch_rows(fetch->runner));
+	KS_FAULT("after_fetch");
+}
+
+/*
+ * fetch: takes what has arrived, outside of any transaction.  Returns 1 if
+ * there is a batch, 0 if not, -1 after an error.
+ */
+static int
+fetch(KsRunner *r)
+{
+	KsFetch		what = {r, false};
+	ErrorData  *edata = ks_unguarded(fetch_body, &what);
+
 	if (edata != NULL)
 	{
-		handle_error(r, edata);
+		ks_runner_failed(r, edata);
 		return -1;
 	}
-	return found ? 1 : 0;
+	return what.found ? 1 : 0;
 }
 
 /* What batch_body works on. */
@@ -502,7 +564,7 @@ rest(KsRunner *r)
 	if ((r->failures > 0 || r->has_error) && !ks_task_caught_up(r->task))
 		return;
 	if (r->failures > 0 || r->conflicts > 0 || r->has_error)
-		healthy(r);
+		ks_runner_healthy(r);
 	ks_stat_state(r->id, r->generation, KS_STATE_WAITING, ks_task_trouble(r->task));
 	ks_runner_publish(r, false);
 }
@@ -521,7 +583,7 @@ run_batch(KsRunner *r)
 	if (edata != NULL)
 	{
 		pgstat_report_activity(STATE_IDLE, NULL);
-		handle_error(r, edata);
+		ks_runner_failed(r, edata);
 		return;
 	}
 	KS_FAULT("after_commit");
@@ -541,7 +603,7 @@ run_batch(KsRunner *r)
 		return;
 	}
 	count_batch(r, &run.progress, GetCurrentTimestamp());
-	healthy(r);
+	ks_runner_healthy(r);
 	ks_stat_state(r->id, r->generation, KS_STATE_RUNNING, NULL);
 	ks_runner_publish(r, false);
 	ks_worker_progress();
@@ -554,8 +616,14 @@ ks_runner_run(KsRunner *r)
 	int			fetched;
 
 	r->retry_at = 0;
-	if (r->task == NULL && !open_task(r))
+	if (r->task == NULL && r->publisher == NULL && !ks_runner_open(r))
 		return;
+	if (r->is_sink)
+	{
+		ks_sink_run(r);
+		return;
+	}
+	r->woken = false;
 	fetched = fetch(r);
 	if (fetched > 0)
 		run_batch(r);
@@ -597,5 +665,17 @@ ks_runner_serve_release(KsRunner *r)
 int
 ks_runner_eventfd(const KsRunner *r)
 {
+	if (r->publisher != NULL)
+		return ks_publisher_eventfd(r->publisher);
 	return r->task != NULL ? ks_task_eventfd(r->task) : -1;
+}
+
+/* ks_runner_drain_eventfd: so that it does not wake us for the same thing again. */
+void
+ks_runner_drain_eventfd(KsRunner *r)
+{
+	if (r->publisher != NULL)
+		ks_publisher_drain_eventfd(r->publisher);
+	if (r->task != NULL)
+		ks_task_drain_eventfd(r->task);
 }

@@ -58,14 +58,6 @@
 #define KS_RELOAD_RETRY_MS 500
 #define KS_MAX_EVENTS 32
 
-/* What the catalog says about one query. */
-typedef struct KsWanted
-{
-	KsQueryRow *row;
-	char	   *name;
-	bool		runnable;
-} KsWanted;
-
 /* Result of reading the catalog. */
 typedef struct KsCatalogView
 {
@@ -74,7 +66,7 @@ typedef struct KsCatalogView
 	Oid			query_relid;
 	int			nqueries;
 	int			nrunnable;
-	KsWanted   *queries;
+	KsRunnable *queries;		/* sinks as well */
 } KsCatalogView;
 
 static volatile sig_atomic_t got_sigterm = false;
@@ -216,13 +208,54 @@ check_version(void)
 	return false;
 }
 
-/* read_catalog_body: all queries of the database. */
+/* add_query: notes a query, if it is still there. */
+static void
+add_query(KsCatalogView *view, const KsQueryRow *row)
+{
+	KsRunnable *w = &view->queries[view->nqueries];
+
+	if (row == NULL)
+		return;
+	w->id = row->id;
+	w->generation = row->generation;
+	w->name = relation_name(row->relation);
+	w->paused = row->paused;
+	w->runnable = !row->paused && strcmp(row->instance, ks_instance_id()) == 0;
+	w->has_error = row->last_error != NULL;
+	w->batch_rows = row->batch_rows;
+	w->batch_interval_ms = row->batch_interval_ms;
+	view->nrunnable += w->runnable;
+	view->nqueries++;
+}
+
+/* add_sink: notes a sink, if it is still there. */
+static void
+add_sink(KsCatalogView *view, const KsSinkRow *row)
+{
+	KsRunnable *w = &view->queries[view->nqueries];
+
+	if (row == NULL)
+		return;
+	w->id = row->id;
+	w->is_sink = true;
+	w->generation = row->generation;
+	w->name = ks_sink_display_name(row);
+	w->paused = row->paused;
+	w->runnable = !row->paused && strcmp(row->instance, ks_instance_id()) == 0;
+	w->has_error = row->last_error != NULL;
+	w->batch_interval_ms = -1;
+	view->nrunnable += w->runnable;
+	view->nqueries++;
+}
+
+/* read_catalog_body: all queries and sinks of the database. */
 static void
 read_catalog_body(void *arg)
 {
 	KsCatalogView *view = arg;
 	MemoryContext old;
 	List	   *ids;
+	List	   *sinks;
 	ListCell   *lc;
 
 	view->installed = check_version();
@@ -232,30 +265,22 @@ read_catalog_body(void *arg)
 	view->query_relid = get_relname_relid("query",
 										  get_namespace_oid("kstream_catalog", false));
 	ids = ks_query_ids();
-	view->queries = palloc0(sizeof(KsWanted) * Max(list_length(ids), 1));
+	sinks = ks_sink_ids();
+	view->queries = palloc0(sizeof(KsRunnable) * Max(list_length(ids) + list_length(sinks), 1));
 	foreach(lc, ids)
-	{
-		KsWanted   *w = &view->queries[view->nqueries];
-
-		w->row = ks_query_load(lfirst_int(lc));
-		if (w->row == NULL)
-			continue;
-		w->name = relation_name(w->row->relation);
-		w->runnable = !w->row->paused && strcmp(w->row->instance, ks_instance_id()) == 0;
-		if (w->runnable)
-			view->nrunnable++;
-		view->nqueries++;
-	}
+		add_query(view, ks_query_load(lfirst_int(lc)));
+	foreach(lc, sinks)
+		add_sink(view, ks_sink_load(lfirst_int(lc)));
 	MemoryContextSwitchTo(old);
 }
 
 /* find_wanted: the catalog's word on a query, or NULL. */
-static KsWanted *
+static KsRunnable *
 find_wanted(KsCatalogView *view, int32 id)
 {
 	for (int i = 0; i < view->nqueries; i++)
 	{
-		if (view->queries[i].row->id == id)
+		if (view->queries[i].id == id)
 			return &view->queries[i];
 	}
 	return NULL;
@@ -285,12 +310,12 @@ show_stopped(KsCatalogView *view)
 
 	for (int i = 0; i < view->nqueries; i++)
 	{
-		KsWanted   *w = &view->queries[i];
+		KsRunnable *w = &view->queries[i];
 
-		ids[i] = w->row->id;
+		ids[i] = w->id;
 		if (!w->runnable)
-			ks_stat_state(w->row->id, w->row->generation,
-						  w->row->paused ? KS_STATE_PAUSED : KS_STATE_BLOCKED, NULL);
+			ks_stat_state(w->id, w->generation,
+						  w->paused ? KS_STATE_PAUSED : KS_STATE_BLOCKED, NULL);
 	}
 	ks_stat_keep(ids, view->nqueries);
 	pfree(ids);
@@ -309,11 +334,11 @@ give_up(KsRunner *r)
 
 /* add_runner: starts to run a query that this worker has claimed. */
 static void
-add_runner(KsWanted *w)
+add_runner(KsRunnable *w)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-	runners = lappend(runners, ks_runner_create(w->row, w->name));
+	runners = lappend(runners, ks_runner_create(w));
 	MemoryContextSwitchTo(old);
 }
 
@@ -327,11 +352,11 @@ drop_changed(KsCatalogView *view)
 	foreach(lc, copy)
 	{
 		KsRunner   *r = lfirst(lc);
-		KsWanted   *w = find_wanted(view, r->id);
+		KsRunnable *w = find_wanted(view, r->id);
 
 		if (w == NULL || !w->runnable)
 			give_up(r);
-		else if (w->row->generation != r->generation || strcmp(w->name, r->name) != 0)
+		else if (w->generation != r->generation || strcmp(w->name, r->name) != 0)
 		{
 			runners = list_delete_ptr(runners, r);
 			ks_runner_destroy(r);
@@ -357,9 +382,9 @@ share_queries(KsCatalogView *view, int nlive)
 	}
 	for (int i = 0; i < view->nqueries && list_length(runners) < share; i++)
 	{
-		KsWanted   *w = &view->queries[i];
+		KsRunnable *w = &view->queries[i];
 
-		if (w->runnable && find_runner(w->row->id) == NULL && ks_stat_claim(w->row->id))
+		if (w->runnable && find_runner(w->id) == NULL && ks_stat_claim(w->id))
 			add_runner(w);
 	}
 	if (given)
@@ -447,7 +472,13 @@ obey_signals(void)
 
 		seen.local_records = now.local_records;
 		foreach(lc, runners)
-			((KsRunner *) lfirst(lc))->ready = true;
+		{
+			KsRunner   *r = lfirst(lc);
+
+			r->ready = r->woken = true;
+			if (r->is_sink && r->publisher != NULL)
+				r->retry_at = 0;	/* it waits for a time to do something else */
+		}
 	}
 }
 
@@ -537,8 +568,10 @@ wait_for_events(long timeout)
 		{
 			KsRunner   *r = events[i].user_data;
 
-			ks_task_drain_eventfd(r->task);
+			ks_runner_drain_eventfd(r);
 			r->ready = true;
+			if (r->is_sink)
+				r->retry_at = 0;
 		}
 	}
 }

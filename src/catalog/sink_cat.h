@@ -1,0 +1,80 @@
+/*
+ * sink_cat.h
+ *		Rows of kstream_catalog.sink and kstream_catalog.published as C structs.
+ *
+ * A sink puts the records of its outbox into a topic.  As in query_cat.h, the
+ * functions act with the rights of the extension's owner, whoever calls.
+ */
+#ifndef KS_SINK_CAT_H
+#define KS_SINK_CAT_H
+
+#include "postgres.h"
+#include "nodes/pg_list.h"
+
+typedef enum KsSinkKind
+{
+	KS_SINK_STREAM,				/* what is inserted into a stream over a topic */
+	KS_SINK_TABLE,				/* the changes of a result table: create_table_as(topic => ...) */
+	KS_SINK_NAMED				/* the changes of any table: create_sink */
+} KsSinkKind;
+
+/* One half of an outbox. */
+typedef struct KsOutboxHalf
+{
+	Oid			rows;
+	Oid			segments;
+} KsOutboxHalf;
+
+typedef struct KsSinkRow
+{
+	int32		id;
+	char	   *name;			/* of a named sink; NULL: it is called as the relation */
+	KsSinkKind	kind;
+	Oid			relation;		/* whose rows or changes are published */
+	Oid			target;			/* foreign table that describes topic and format */
+	KsOutboxHalf halves[2];
+	int			half;			/* the half that is written now */
+	bool		exactly_once;
+	bool		debezium;		/* envelope */
+	char	   *headers;		/* expression over the row, or NULL */
+	List	   *settings;		/* char *: "name=value", pinned at creation */
+	char	   *incarnation;	/* names transactions and positions in Kafka */
+	bool		paused;
+	char	   *instance;		/* ks_instance_id() of the database it publishes from */
+	int32		generation;
+	char	   *last_error;
+} KsSinkRow;
+
+/* How far a sink is known to have published. */
+typedef struct KsPublished
+{
+	int64		position;		/* records [0, position) of the outbox are in the topic */
+	int64		chain;			/* hash over all of them */
+	int32		partitions;		/* of the topic, 0: not known yet */
+	int64		shift;			/* position in Kafka less the one here */
+	int64		in_doubt;		/* transactions whose result had to be asked for */
+	char	   *resync;			/* what to do where database and topic differ, or NULL: stop */
+} KsPublished;
+
+/* All in the current memory context; NULL if there is none. */
+extern KsSinkRow *ks_sink_load(int32 id);
+extern KsSinkRow *ks_sink_load_by_name(const char *name);
+/* The sink that a stream's rows or a result table's changes go to (not a named one). */
+extern KsSinkRow *ks_sink_load_by_relation(Oid relation);
+extern List *ks_sinks_of_relation(Oid relation);	/* KsSinkRow *, named ones too */
+extern List *ks_sink_ids(void); /* int list, ascending */
+
+extern void ks_sink_insert(const KsSinkRow *row);
+extern void ks_sink_delete(int32 id);
+extern void ks_sink_set_paused(int32 id, bool paused);
+extern void ks_sink_set_half(int32 id, int half);
+extern void ks_sink_set_error(int32 id, int sqlstate, const char *message);
+extern void ks_sink_clear_error(int32 id);
+extern void ks_sink_check_owner(const KsSinkRow *row);
+extern char *ks_sink_display_name(const KsSinkRow *row);
+
+extern bool ks_published_load(int32 sink, KsPublished *published);
+extern void ks_sink_count_in_doubt(int32 sink);
+extern void ks_published_store(int32 sink, const KsPublished *published);
+
+#endif							/* KS_SINK_CAT_H */

@@ -1,0 +1,42 @@
+/*
+ * out_record.h
+ *		Rows of a stream over a topic to records.
+ */
+#ifndef KS_OUT_RECORD_H
+#define KS_OUT_RECORD_H
+
+#include "base/record.h"
+#include "catalog/stream_def.h"
+
+typedef struct KsOutEncoder KsOutEncoder;
+
+/* What a record is made from where the row does not say: the record it comes from. */
+typedef struct KsOutOrigin
+{
+	const char *key;			/* bytes, or NULL: no key */
+	size_t		keylen;
+	TimestampTz event_time;		/* DT_NOBEGIN: now */
+} KsOutOrigin;
+
+/* In the current context. */
+extern KsOutEncoder *ks_out_encoder_create(const KsStreamDef *def);
+
+/*
+ * Makes the record of a row (values of the columns of the foreign table).  What
+ * it points to is valid until the next call.  Raises an error for a row that
+ * cannot be a record: columns that the log decides, a timestamp that Kafka cannot
+ * hold, a record that is too large.  origin may be NULL.
+ */
+extern void ks_out_encode(KsOutEncoder *encoder, const Datum *values, const bool *nulls,
+						  const KsOutOrigin *origin, KsRecord *rec);
+
+/* Milliseconds since 1970, as Kafka has it. */
+extern int64 ks_kafka_time(TimestampTz timestamp);
+
+/* An error if the text cannot be headers: an object whose values are strings. */
+extern void ks_check_headers(Datum headers);
+
+/* An error if a value is given for a column that the log decides. */
+extern void ks_refuse_log_columns(const KsStreamDef *def, const bool *nulls);
+
+#endif							/* KS_OUT_RECORD_H */

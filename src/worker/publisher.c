@@ -1,0 +1,806 @@
+/*
+ * publisher.c
+ *		A sink made ready to run: from its outbox into its topic.
+ *
+ * Exactly once.  Each Kafka transaction holds a run of records of the outbox and
+ * the position behind them (the offset of a consumer group of our own, on
+ * partition 0 of the output topic), so the topic itself tells what is in it.
+ * Our own copy, kstream_catalog.published, is stored afterwards; it is a hint that
+ * lets records be thrown away, and never runs ahead.  After any outcome other
+ * than a clean OK the producer is closed, another one is opened, which settles
+ * what was in doubt, and the position in Kafka is read again.
+ *
+ * At least once.  Records go out as they come; what was acknowledged is stored
+ * here, and sent again after a crash.  Header kstream_seq numbers the records
+ * without a gap, so that a consumer can drop those it has seen.
+ *
+ * Only what is durable is published: the transaction log is flushed up to a
+ * point behind every commit that the reading snapshot saw.  Otherwise a crash
+ * could make Postgres forget what the topic has.
+ *
+ * A database that is behind its topic (restored, or a standby that had not got
+ * everything) must not publish anew, in other words, what it had published.  The
+ * position in Kafka goes with a hash over all records published; on opening, the
+ * same hash is made of the outbox.  Where they differ, or the topic has more than
+ * the outbox, the sink is blocked until kstream.resync.
+ *
+ * A copy of the database that runs beside the original must not fence it.  The
+ * position in Kafka names the installation that has written it, which writes it
+ * again every KS_HEARTBEAT_MS; another one watches first, without taking the
+ * transactional id over, and goes on only when it has not moved.
+ *
+ * Runs in: workers.  Memory: the publisher's own context; records in a context
+ * that is reset for every run.
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/table.h"
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "replication/syncrep.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/faultpoint.h"
+#include "base/guc.h"
+#include "catalog/query_cat.h"
+#include "catalog/stream_def.h"
+#include "kafka/producer.h"
+#include "stream/log_append.h"
+#include "stream/out_record.h"
+#include "stream/outbox.h"
+#include "worker/publisher.h"
+
+#define KS_SLICE_MS			5		/* longest stay in a call of the client */
+#define KS_RUN_RECORDS		100000	/* records of one Kafka transaction, at most */
+#define KS_RUN_BYTES		(16 * 1024 * 1024)
+#define KS_HEARTBEAT_MS		10000
+#define KS_WATCH_MS			(2 * KS_HEARTBEAT_MS + 5000)
+#define KS_LOOK_MS			1000	/* between two looks while watching */
+#define KS_COUNT_MS			60000	/* between two counts of the partitions */
+#define KS_TRIM_MS			1000	/* between two tries to give space back */
+#define KS_STORE_MS			10		/* at least once: between two stores of nothing but acknowledgements */
+#define KS_STICKY_RECORDS	64		/* records without a key that go to one partition in a row */
+
+/* What is done next.  Comments name the states that may follow. */
+typedef enum PublisherState
+{
+	PUB_LOOK,					/* read the position, fence nobody; -> WATCH, CONNECT */
+	PUB_WATCH,					/* does another installation publish?  -> LOOK (again), CONNECT */
+	PUB_CONNECT,				/* -> COUNT */
+	PUB_COUNT,					/* count the partitions; -> LOCATE, READ */
+	PUB_LOCATE,					/* exactly once: read the position; -> COMPARE */
+	PUB_COMPARE,				/* in a transaction: is it ours?  -> READ */
+	PUB_READ,					/* in a transaction: store what is published, get more; -> FLUSH, IDLE */
+	PUB_IDLE,					/* -> READ, COUNT, SEND (heartbeat) */
+	PUB_FLUSH,					/* -> SEND */
+	PUB_SEND,					/* -> COMMIT, READ (at least once) */
+	PUB_COMMIT					/* -> READ */
+} PublisherState;
+
+struct KsPublisher
+{
+	MemoryContext cxt;
+	MemoryContext run_cxt;		/* of the records read last */
+	KsSinkRow  *sink;
+	KsStreamDef *target;
+	KsProducer *producer;
+	PublisherState state;
+	uint64		installation;	/* see this_installation */
+
+	KsPublished stored;			/* as committed */
+	KsPublished next;			/* as it will be stored */
+	bool		unstored;		/* they differ */
+	bool		located;		/* the position in Kafka is known */
+	KsProducerPosition kafka;	/* as read last */
+
+	KsOutboxBatch run;			/* read, perhaps partly sent */
+	int			sent;			/* of them */
+	int64		read_to;		/* position to read on from */
+	XLogRecPtr	flush_to;
+	TimestampTz read_at;
+	char	   *metadata;		/* of the commit under way */
+	int			sticky_left;
+	int32		sticky;			/* partition of records without a key */
+
+	TimestampTz watch_until;
+	TimestampTz look_at;
+	TimestampTz counted_at;
+	TimestampTz trimmed_at;
+	TimestampTz heartbeat_at;	/* when the position was written last */
+	bool		in_doubt;		/* a commit was under way when the producer was lost */
+	const char *trouble;
+	int			done;			/* records known to be in the topic since the last call */
+	int64		latency_us;
+};
+
+/*
+ * Tells installations apart: this data directory on this host.  A copy has
+ * another directory or another inode.
+ */
+static uint64
+this_installation(void)
+{
+	char		host[256] = "";
+	struct stat st = {0};
+	uint64		h;
+
+	(void) gethostname(host, sizeof(host) - 1);
+	(void) stat(DataDir, &st);
+	h = hash_bytes_extended((const unsigned char *) host, strlen(host), GetSystemIdentifier());
+	h = hash_bytes_extended((const unsigned char *) DataDir, strlen(DataDir), h);
+	return h ^ ((uint64) st.st_ino << 1) ^ MyDatabaseId;
+}
+
+/* Opens a producer; nothing is waited for. */
+static void
+open_producer(KsPublisher *p)
+{
+	char	   *name = psprintf("kstream.%s", p->sink->incarnation);
+
+	p->producer = ks_producer_open(p->target->serverid, p->target->owner, ks_sink_display_name(p->sink),
+								   p->sink->exactly_once ? name : NULL, name);
+}
+
+/* See publisher.h. */
+KsPublisher *
+ks_publisher_open(int32 sink_id)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream publisher", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	KsPublisher *p = palloc0(sizeof(KsPublisher));
+	Relation	rel;
+
+	p->cxt = cxt;
+	p->run_cxt = AllocSetContextCreate(cxt, "kstream run", ALLOCSET_DEFAULT_SIZES);
+	p->sink = ks_sink_load(sink_id);
+	if (p->sink == NULL || !ks_published_load(sink_id, &p->stored))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("sink %d does not exist", sink_id)));
+	rel = table_open(p->sink->target, AccessShareLock);
+	p->target = ks_stream_def_load(rel);
+	table_close(rel, NoLock);
+	p->next = p->stored;
+	p->read_to = p->stored.position;
+	p->installation = this_installation();
+	p->latency_us = -1;
+	open_producer(p);
+	p->state = p->sink->exactly_once && p->stored.resync == NULL ? PUB_LOOK : PUB_CONNECT;
+	MemoryContextSwitchTo(old);
+	return p;
+}
+
+/* See publisher.h. */
+void
+ks_publisher_close(KsPublisher *p)
+{
+	if (p->producer != NULL)
+		ks_producer_close(p->producer);
+	MemoryContextDelete(p->cxt);
+}
+
+/* See publisher.h. */
+int
+ks_publisher_eventfd(const KsPublisher *p)
+{
+	return ks_producer_eventfd(p->producer);
+}
+
+/* See publisher.h. */
+void
+ks_publisher_drain_eventfd(KsPublisher *p)
+{
+	ks_producer_drain_eventfd(p->producer);
+}
+
+/* See publisher.h. */
+bool
+ks_publisher_in_doubt(const KsPublisher *p)
+{
+	return p->in_doubt;
+}
+
+/* See publisher.h. */
+int64
+ks_publisher_position(const KsPublisher *p)
+{
+	return p->stored.position;
+}
+
+/* ---------------------------------------------------------------- the position in Kafka */
+
+/* Text that goes with a position. */
+static char *
+make_metadata(KsPublisher *p, int64 chain)
+{
+	return psprintf("v=1;at=" UINT64_FORMAT ";chain=" INT64_FORMAT ";beat=" INT64_FORMAT,
+					p->installation, chain, (int64) GetCurrentTimestamp());
+}
+
+/* Reads a number out of it; false if it is not there. */
+static bool
+metadata_field(const char *metadata, const char *name, bool is_signed, uint64 *value)
+{
+	char	   *key = psprintf(";%s=", name);
+	const char *at = metadata == NULL ? NULL : strstr(metadata, key);
+
+	if (at == NULL)
+		return false;
+	at += strlen(key);
+	*value = is_signed ? (uint64) strtoll(at, NULL, 10) : strtoull(at, NULL, 10);
+	return true;
+}
+
+/* Was the position that was read written by this installation? */
+static bool
+position_is_ours(KsPublisher *p)
+{
+	uint64		at;
+
+	return !p->kafka.found ||
+		(metadata_field(p->kafka.metadata, "at", false, &at) && at == p->installation);
+}
+
+/*
+ * look
+ *		Before anybody is fenced: who has written the position?  A foreign one is
+ *		watched for longer than its owner would leave it alone.
+ */
+static KsProducerOutcome
+look(KsPublisher *p)
+{
+	KsProducerPosition before = p->kafka;
+	TimestampTz now = GetCurrentTimestamp();
+	MemoryContext old;
+	KsProducerOutcome outcome;
+
+	if (p->state == PUB_WATCH && now < p->look_at)
+		return KS_PRODUCER_AGAIN;
+	old = MemoryContextSwitchTo(p->cxt);
+	outcome = ks_producer_position(p->producer, p->target->topic, &p->kafka, KS_SLICE_MS);
+	MemoryContextSwitchTo(old);
+	if (outcome != KS_PRODUCER_OK)
+		return outcome;
+	if (position_is_ours(p))
+	{
+		p->state = PUB_CONNECT;
+		return KS_PRODUCER_OK;
+	}
+	p->look_at = TimestampTzPlusMilliseconds(now, KS_LOOK_MS);
+	if (p->state == PUB_LOOK)
+	{
+		p->watch_until = TimestampTzPlusMilliseconds(now, KS_WATCH_MS);
+		p->state = PUB_WATCH;
+		p->trouble = "watching whether another installation publishes to the topic";
+		return KS_PRODUCER_AGAIN;
+	}
+	if (before.position != p->kafka.position ||
+		strcmp(before.metadata ? before.metadata : "", p->kafka.metadata ? p->kafka.metadata : "") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another installation publishes \"%s\" to topic \"%s\"",
+						ks_sink_display_name(p->sink), p->target->topic),
+				 errdetail("This database seems to be a copy of one that is still at work."),
+				 errhint("Stop the other one, or call kstream.resync() to go on here as a publisher of its own.")));
+	if (now < p->watch_until)
+		return KS_PRODUCER_AGAIN;
+	p->trouble = NULL;
+	p->state = PUB_CONNECT;
+	return KS_PRODUCER_OK;
+}
+
+/* The hash over the records up to the given position, from what is stored on. */
+static int64
+chain_to(KsPublisher *p, int64 position)
+{
+	int64		chain = p->stored.chain;
+	int64		at = p->stored.position;
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream chain", ALLOCSET_DEFAULT_SIZES);
+
+	while (at < position)
+	{
+		KsOutboxBatch batch;
+
+		ks_outbox_read(p->sink, at, (int) Min(position - at, KS_RUN_RECORDS), KS_RUN_BYTES, cxt, &batch);
+		if (batch.nrecords == 0)
+			break;
+		for (int i = 0; i < batch.nrecords; i++)
+			chain = ks_record_chain(chain, &batch.records[i]);
+		at += batch.nrecords;
+		MemoryContextReset(cxt);
+	}
+	MemoryContextDelete(cxt);
+	return chain;
+}
+
+/* The database and its topic do not belong together. */
+static void
+blocked(KsPublisher *p, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("what \"%s\" has published to topic \"%s\" is not what this database holds",
+					ks_sink_display_name(p->sink), p->target->topic),
+			 errdetail_internal("%s", detail),
+			 errhint("Nothing is published until kstream.resync(name, mode) says how to go on.")));
+}
+
+/* Does the database hold the records that were published up to there? */
+static void
+check_lineage(KsPublisher *p, int64 position)
+{
+	uint64		chain;
+	int64		ours;
+
+	if (!metadata_field(p->kafka.metadata, "chain", true, &chain))
+		blocked(p, "The position in Kafka was not written by kstream.");
+	ours = chain_to(p, position);
+	if (ours != (int64) chain)
+		blocked(p, psprintf("The first " INT64_FORMAT " records differ.", position));
+	p->next.position = position;
+	p->next.chain = ours;
+}
+
+/*
+ * compare
+ *		Where the topic is, in the outbox: sets what is published.  False: not
+ *		there yet (the database computes anew what it had published).
+ */
+static bool
+compare(KsPublisher *p)
+{
+	const char *resync = p->stored.resync;
+	int64		end = ks_outbox_end(p->sink);
+	int64		position = p->kafka.position - p->stored.shift;
+
+	p->next.position = p->stored.position;
+	p->next.chain = p->stored.chain;
+	p->next.shift = p->stored.shift;
+	if (resync != NULL && strcmp(resync, "republish") == 0)
+		p->next.shift = p->kafka.found ? p->kafka.position - p->stored.position : 0;
+	else if (resync != NULL && strcmp(resync, "continue") == 0)
+	{
+		p->next.chain = chain_to(p, end);
+		p->next.position = end;
+		p->next.shift = p->kafka.found ? p->kafka.position - end : 0;
+	}
+	else if (!p->kafka.found)
+	{
+		if (p->stored.position > 0)
+			blocked(p, "Kafka no longer knows a position, though records were published.");
+	}
+	else if (position < p->stored.position)
+		blocked(p, psprintf("The topic is at " INT64_FORMAT ", the database at " INT64_FORMAT ".",
+							position, p->stored.position));
+	else if (position > end)
+	{
+		if (resync == NULL)
+			blocked(p, psprintf("The topic has " INT64_FORMAT " records, the database " INT64_FORMAT
+								": it was restored, or promoted with records missing.", position, end));
+		return false;
+	}
+	else
+		check_lineage(p, position);
+	p->unstored = true;
+	p->read_to = p->next.position;
+	return true;
+}
+
+/* ---------------------------------------------------------------- records */
+
+/* Sets the partition of a record that has not named one. */
+static int32
+choose_partition(KsPublisher *p, const KsRecord *rec)
+{
+	Assert(p->next.partitions > 0);
+	if (rec->partition >= 0)
+		return rec->partition;
+	if (rec->key != NULL)
+		return ks_partition_for_key(rec->key, rec->keylen, p->next.partitions);
+	if (p->sticky_left-- <= 0)
+	{
+		p->sticky = (int32) pg_prng_uint64_range(&pg_global_prng_state, 0, p->next.partitions - 1);
+		p->sticky_left = KS_STICKY_RECORDS;
+	}
+	return p->sticky % p->next.partitions;
+}
+
+/* Queues one record of the run. */
+static KsProducerOutcome
+send_record(KsPublisher *p, int n)
+{
+	const KsRecord *rec = &p->run.records[n];
+	KsOutRecord out = {0};
+	char		number[32];
+	KsHeader   *headers = NULL;
+	KsProducerOutcome outcome;
+
+	out.topic = p->target->topic;
+	out.partition = choose_partition(p, rec);
+	out.key = rec->key;
+	out.keylen = rec->keylen;
+	out.value = rec->value;
+	out.valuelen = rec->valuelen;
+	out.headers = rec->headers;
+	out.nheaders = rec->nheaders;
+	out.timestamp = ks_kafka_time(rec->timestamp);
+	out.sequence = p->run.position + n;
+	if (!p->sink->exactly_once)
+	{
+		headers = palloc(sizeof(KsHeader) * (rec->nheaders + 1));
+		if (rec->nheaders > 0)
+			memcpy(headers, rec->headers, sizeof(KsHeader) * rec->nheaders);
+		headers[rec->nheaders].name = "kstream_seq";
+		headers[rec->nheaders].value = number;
+		headers[rec->nheaders].len = snprintf(number, sizeof(number), INT64_FORMAT, out.sequence);
+		out.headers = headers;
+		out.nheaders++;
+	}
+	outcome = ks_producer_send(p->producer, &out);
+	if (headers != NULL)
+		pfree(headers);
+	return outcome;
+}
+
+/* Queues what is left of the run. */
+static KsProducerOutcome
+send_run(KsPublisher *p)
+{
+	if (p->sink->exactly_once && ks_producer_state(p->producer) == KS_PRODUCER_READY)
+	{
+		KsProducerOutcome outcome;
+
+		KS_FAULT("publish_begin");
+		outcome = ks_producer_begin(p->producer);
+		if (outcome != KS_PRODUCER_OK)
+			return outcome;
+	}
+	while (p->sent < p->run.nrecords)
+	{
+		KsProducerOutcome outcome = send_record(p, p->sent);
+
+		if (outcome != KS_PRODUCER_OK)
+			return outcome;
+		p->sent++;
+	}
+	KS_FAULT("publish_produced");
+	return KS_PRODUCER_OK;
+}
+
+/* The hash over everything up to the end of the run. */
+static int64
+run_chain(KsPublisher *p)
+{
+	int64		chain = p->next.chain;
+
+	for (int i = 0; i < p->run.nrecords; i++)
+		chain = ks_record_chain(chain, &p->run.records[i]);
+	return chain;
+}
+
+/* The run is in the topic. */
+static void
+run_done(KsPublisher *p, int64 chain)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	p->next.position += p->run.nrecords;
+	p->next.chain = chain;
+	p->unstored |= p->run.nrecords > 0;
+	p->done += p->run.nrecords;
+	p->latency_us = now - p->read_at;
+	p->heartbeat_at = now;
+	p->in_doubt = false;
+	p->run.nrecords = 0;
+	p->state = PUB_READ;
+}
+
+/* Commits the run, or nothing but the position. */
+static KsProducerOutcome
+commit_run(KsPublisher *p)
+{
+	int64		chain = 0;
+	KsProducerOutcome outcome;
+
+	if (p->metadata == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(p->run_cxt);
+
+		p->metadata = make_metadata(p, run_chain(p));
+		MemoryContextSwitchTo(old);
+		KS_FAULT("publish_commit");
+	}
+	p->in_doubt = p->run.nrecords > 0;
+	outcome = ks_producer_commit(p->producer, p->target->topic,
+								 p->next.position + p->run.nrecords + p->next.shift,
+								 p->metadata, KS_SLICE_MS);
+	if (outcome != KS_PRODUCER_OK)
+		return outcome;
+	KS_FAULT("publish_committed");
+	(void) metadata_field(p->metadata, "chain", true, (uint64 *) &chain);
+	p->metadata = NULL;
+	run_done(p, chain);
+	return KS_PRODUCER_OK;
+}
+
+/* At least once: takes in what was acknowledged. */
+static KsProducerOutcome
+take_acknowledged(KsPublisher *p)
+{
+	KsProducerOutcome outcome = ks_producer_poll(p->producer, 0);
+	int64		acked = ks_producer_acked(p->producer) + 1;
+
+	if (acked > p->next.position)
+	{
+		p->done += (int) (acked - p->next.position);
+		p->latency_us = GetCurrentTimestamp() - p->read_at;
+		p->next.position = acked;
+		p->unstored = true;
+	}
+	return outcome;
+}
+
+/* Waits until what was read is durable. */
+static void
+flush(KsPublisher *p)
+{
+	XLogFlush(p->flush_to);
+	if (ks_output_durability == KS_OUTPUT_REPLICATED)
+		SyncRepWaitForLSN(p->flush_to, true);
+	p->state = PUB_SEND;
+}
+
+/* ---------------------------------------------------------------- transactions */
+
+/* Stores what is published and gets the next run. */
+static void
+store_and_read(KsPublisher *p)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	KsSinkRow  *fresh;
+
+	if (p->unstored)
+		ks_published_store(p->sink->id, &p->next);
+	/* what is stored may be thrown away once it has committed: next time */
+	if (TimestampDifferenceExceeds(p->trimmed_at, now, KS_TRIM_MS))
+	{
+		fresh = ks_sink_load(p->sink->id);
+		if (fresh != NULL)
+		{
+			(void) ks_outbox_trim(fresh, p->stored.position);
+			p->sink->half = fresh->half;
+		}
+		p->trimmed_at = now;
+	}
+	MemoryContextReset(p->run_cxt);
+	p->metadata = NULL;
+	ks_outbox_read(p->sink, p->read_to, KS_RUN_RECORDS, KS_RUN_BYTES, p->run_cxt, &p->run);
+	p->flush_to = GetXLogInsertRecPtr();
+	p->read_at = now;
+}
+
+/* See publisher.h. */
+void
+ks_publisher_transact(KsPublisher *p)
+{
+	MemoryContext old = MemoryContextSwitchTo(p->run_cxt);
+
+	if (p->state == PUB_COMPARE)
+		p->located = compare(p);
+	else
+		store_and_read(p);
+	MemoryContextSwitchTo(old);
+}
+
+/* See publisher.h. */
+void
+ks_publisher_committed(KsPublisher *p)
+{
+	if (p->state == PUB_COMPARE)
+	{
+		p->state = p->located ? PUB_READ : PUB_LOCATE;
+		p->trouble = p->located ? NULL : "computing anew what was published before";
+		p->look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOOK_MS);
+		return;
+	}
+	p->stored = p->next;
+	p->unstored = false;
+	p->sent = 0;
+	p->read_to = p->run.position + p->run.nrecords;
+	p->state = p->run.nrecords > 0 ? PUB_FLUSH : PUB_IDLE;
+}
+
+/* ---------------------------------------------------------------- the machine */
+
+/* Counts the partitions, which must be there. */
+static KsProducerOutcome
+count_partitions(KsPublisher *p)
+{
+	int			count = 0;
+	KsProducerOutcome outcome = ks_producer_partition_count(p->producer, p->target->topic, &count, KS_SLICE_MS);
+
+	if (outcome != KS_PRODUCER_OK)
+		return outcome;
+	if (count <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("topic \"%s\" does not exist", p->target->topic),
+				 errhint("Create it, with the partitions it is to have; what is to be published waits in the outbox.")));
+	p->unstored |= count != p->next.partitions;
+	p->next.partitions = count;
+	p->counted_at = GetCurrentTimestamp();
+	p->state = p->sink->exactly_once && !p->located ? PUB_LOCATE : PUB_READ;
+	return KS_PRODUCER_OK;
+}
+
+/* Reads the position, with everything in doubt settled. */
+static KsProducerOutcome
+locate(KsPublisher *p)
+{
+	MemoryContext old;
+	KsProducerOutcome outcome;
+
+	if (GetCurrentTimestamp() < p->look_at)
+		return KS_PRODUCER_AGAIN;
+	old = MemoryContextSwitchTo(p->cxt);
+	outcome = ks_producer_position(p->producer, p->target->topic, &p->kafka, KS_SLICE_MS);
+	MemoryContextSwitchTo(old);
+	if (outcome == KS_PRODUCER_OK)
+		p->state = PUB_COMPARE;
+	return outcome;
+}
+
+/* Nothing is there to be published: what else is due? */
+static KsProducerOutcome
+idle(KsPublisher *p)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TimestampDifferenceExceeds(p->counted_at, now, KS_COUNT_MS))
+		p->state = PUB_COUNT;
+	else if (p->sink->exactly_once && TimestampDifferenceExceeds(p->heartbeat_at, now, KS_HEARTBEAT_MS))
+	{
+		p->state = PUB_SEND;
+		return KS_PRODUCER_OK;
+	}
+	return KS_PRODUCER_AGAIN;
+}
+
+/* One step; AGAIN: there is nothing to do before an event. */
+static KsProducerOutcome
+step(KsPublisher *p)
+{
+	KsProducerOutcome outcome;
+
+	switch (p->state)
+	{
+		case PUB_LOOK:
+		case PUB_WATCH:
+			return look(p);
+		case PUB_CONNECT:
+			outcome = ks_producer_connect(p->producer, KS_SLICE_MS);
+			if (outcome == KS_PRODUCER_OK)
+				p->state = PUB_COUNT;
+			return outcome;
+		case PUB_COUNT:
+			return count_partitions(p);
+		case PUB_LOCATE:
+			return locate(p);
+		case PUB_COMPARE:
+		case PUB_READ:
+			return KS_PRODUCER_OK;
+		case PUB_IDLE:
+			return idle(p);
+		case PUB_FLUSH:
+			flush(p);
+			return KS_PRODUCER_OK;
+		case PUB_SEND:
+			outcome = send_run(p);
+			if (outcome == KS_PRODUCER_OK)
+				p->state = p->sink->exactly_once ? PUB_COMMIT : PUB_READ;
+			return outcome;
+		case PUB_COMMIT:
+			return commit_run(p);
+	}
+	return KS_PRODUCER_FATAL;
+}
+
+/* The producer is of no use any more; another one, and the position in Kafka, tell how things stand. */
+static void
+reopen(KsPublisher *p)
+{
+	ereport(LOG,
+			(errmsg("sink \"%s\" opens its producer anew: %s", ks_sink_display_name(p->sink),
+					ks_producer_error(p->producer)->message)));
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
+			 errmsg("the producer of \"%s\" must be opened anew", ks_sink_display_name(p->sink))));
+}
+
+/* What to do about an outcome that is neither OK nor AGAIN. */
+static void
+handle_outcome(KsPublisher *p, KsProducerOutcome outcome)
+{
+	const KsProducerError *error = ks_producer_error(p->producer);
+
+	if (outcome == KS_PRODUCER_BROKER_AWAY)
+	{
+		p->trouble = "no broker answers";
+		return;
+	}
+	if (outcome == KS_PRODUCER_REOPEN)
+		reopen(p);
+	if (outcome == KS_PRODUCER_FENCED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another producer has taken over the publishing of \"%s\"", ks_sink_display_name(p->sink)),
+				 errdetail_internal("%s", error->message),
+				 errhint("Stop the other one, or call kstream.resync() to go on here as a publisher of its own.")));
+	ks_producer_throw(p->producer, psprintf("publish \"%s\"", ks_sink_display_name(p->sink)));
+}
+
+/* At least once: is it time to store what was acknowledged? */
+static bool
+store_is_due(const KsPublisher *p)
+{
+	return p->unstored && TimestampDifferenceExceeds(p->read_at, GetCurrentTimestamp(), KS_STORE_MS);
+}
+
+/* When to call again without an event. */
+static TimestampTz
+call_at(const KsPublisher *p)
+{
+	switch (p->state)
+	{
+		case PUB_WATCH:
+		case PUB_LOCATE:
+			return p->look_at;
+		case PUB_IDLE:
+			if (p->unstored)
+				return TimestampTzPlusMilliseconds(p->read_at, KS_STORE_MS + 1);
+			return TimestampTzPlusMilliseconds(p->sink->exactly_once ? p->heartbeat_at : p->counted_at,
+											   p->sink->exactly_once ? KS_HEARTBEAT_MS : KS_COUNT_MS);
+		default:
+			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
+	}
+}
+
+/* See publisher.h. */
+KsPublisherNeed
+ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
+{
+	KsProducerOutcome outcome = KS_PRODUCER_OK;
+	KsPublisherNeed need = KS_NEED_CALL;
+
+	if (!p->sink->exactly_once && p->state >= PUB_READ)
+		outcome = take_acknowledged(p);
+	if (outcome == KS_PRODUCER_OK && p->state == PUB_IDLE && (woken || store_is_due(p)))
+		p->state = PUB_READ;
+	if (outcome == KS_PRODUCER_OK)
+		outcome = step(p);
+	if (outcome == KS_PRODUCER_OK)
+		p->trouble = NULL;
+	else if (outcome != KS_PRODUCER_AGAIN)
+		handle_outcome(p, outcome);
+	if (outcome == KS_PRODUCER_OK && (p->state == PUB_COMPARE || p->state == PUB_READ))
+		need = KS_NEED_TRANSACTION;
+	else if (outcome != KS_PRODUCER_OK)
+		need = KS_NEED_EVENT;
+
+	progress->records = p->done;
+	progress->latency_us = p->latency_us;
+	progress->idle = p->state == PUB_IDLE && !p->unstored;
+	progress->trouble = p->trouble;
+	progress->call_at = need == KS_NEED_EVENT ? call_at(p) : 0;
+	p->done = 0;
+	p->latency_us = -1;
+	return need;
+}

@@ -112,11 +112,19 @@ start_broker() {
 	fi
 }
 
+# runuser stops itself when its child is stopped, and goes on only when told to.
+thaw_parent() {
+	local parent
+	parent=$(ps -o ppid= -p "$1" | tr -d ' ')
+	[ "$(cat "/proc/${parent:-0}/comm" 2>/dev/null)" != runuser ] || kill -CONT "$parent"
+}
+
 # SIGKILL, and waits until the process is gone.
 kill_broker() {
 	local pid
 	pid=$(broker_pid)
 	[ -n "$pid" ] || return 0
+	thaw_parent "$pid"
 	kill -9 "$pid"
 	wait_for 10 all_gone "$pid" || die "the broker does not go"
 }
@@ -127,6 +135,7 @@ stop_broker() {
 	pid=$(broker_pid)
 	[ -n "$pid" ] || return 0
 	kill -CONT "$pid"
+	thaw_parent "$pid"
 	kill -TERM "$pid"
 	wait_for 20 all_gone "$pid" || kill_broker
 }
@@ -137,6 +146,7 @@ signal_broker() {
 	pid=$(broker_pid)
 	[ -n "$pid" ] || die "the broker is not running"
 	kill "$1" "$pid"
+	[ "$1" = -STOP ] || thaw_parent "$pid"
 }
 
 case $verb in

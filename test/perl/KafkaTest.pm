@@ -59,6 +59,7 @@ my $default_bootstrap = $ENV{KAFKA_BOOTSTRAP};
 my $number = 0;
 my @topics;
 my @loads;
+my @proxies;
 
 # The broker that tests share.
 sub bootstrap
@@ -411,6 +412,10 @@ END
 	{
 		eval { $load->{handle}->kill_kill };
 	}
+	foreach my $proxy (@proxies)
+	{
+		eval { $proxy->{handle}->kill_kill } if $proxy->{owner} == $$;
+	}
 	foreach my $topic (@topics)
 	{
 		eval { kafkactl('delete', $topic) };
@@ -510,6 +515,7 @@ sub new
 		'<', \undef, '>', $events, '2>&1');
 	KafkaTest::wait_for(10, sub { -S "$self->{dir}/control" && -s $events }) or die 'the proxy does not start';
 	$self->{control} = IO::Socket::UNIX->new("$self->{dir}/control") or die "control socket: $!";
+	push @proxies, $self;
 	return $self;
 }
 
@@ -539,15 +545,6 @@ sub status { return map { split /=/ } split ' ', $_[0]->command('status') }
 
 # All events so far.
 sub events { return PostgreSQL::Test::Utils::slurp_file("$_[0]->{dir}/events") }
-
-sub DESTROY
-{
-	my ($self) = @_;
-
-	return if $self->{owner} != $$;
-	local ($?, $!, $@);
-	eval { $self->{handle}->kill_kill };
-}
 
 # A broker of the test's own, which it may kill and freeze.
 package KafkaTest::Broker;

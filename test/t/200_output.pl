@@ -17,7 +17,7 @@ use KafkaTest;
 
 plan skip_all => 'KAFKA_BOOTSTRAP names no broker' unless bootstrap();
 
-my $node = new_node('output', 'kstream.max_workers = 3');
+my $node = new_node('output', 'kstream.max_workers = 3', 'wal_level = replica', 'max_wal_senders = 4');
 my $db = 'output';
 
 create_db($node, $db);

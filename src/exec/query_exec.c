@@ -9,7 +9,8 @@
  * statement.  Then the row that the scan returned last is suspected; if the
  * statement fails on that record alone it is bad, and the batch is run again
  * without it.  After a few of those, the bad ones are looked for in one pass.  An
- * error that no single record reproduces is the query's own and is raised.
+ * error that needs no record, or that no single record reproduces, is the
+ * query's own and is raised.
  *
  * A plan is kept per class of batch size, because the right join method for a
  * few rows is wrong for thousands; plans are made anew when the tables looked up
@@ -524,18 +525,32 @@ record_is_bad(ExecRun *run, KsBatch *batch, int row)
 }
 
 /*
- * find_bad_rows
- *		Finds the bad rows from..to of a batch; returns true if there is one.  The
- *		statement runs over them until it fails; the row it stopped at is tried
- *		alone, and the search goes on behind it.  Where the row it stopped at is not
- *		to blame, halves are searched.  The plan for few rows is used throughout: it
- *		costs nothing to start.
+ * raise_own_error
+ *		Raises the error of a statement that fails over no records as well, as one
+ *		does that cannot be planned or has a condition on constants that fails:
+ *		every record tried alone would get the blame.
  */
-static bool
+static void
+raise_own_error(ExecRun *run)
+{
+	ErrorData  *edata;
+
+	show_rows(run, NULL, 0, 0);
+	edata = try_rows(run, 0, true);
+	if (edata != NULL)
+		ThrowErrorData(edata);
+}
+
+/*
+ * find_bad_rows
+ *		Finds the bad rows from..to of a batch.  The statement runs over them until
+ *		it fails; the row it stopped at is tried alone, and the search goes on
+ *		behind it.  Where the row it stopped at is not to blame, halves are searched.
+ *		The plan for few rows is used throughout: it costs nothing to start.
+ */
+static void
 find_bad_rows(ExecRun *run, KsBatch *batch, int from, int to)
 {
-	bool		found = false;
-
 	check_stack_depth();
 	while (from < to)
 	{
@@ -544,45 +559,44 @@ find_bad_rows(ExecRun *run, KsBatch *batch, int from, int to)
 
 		CHECK_FOR_INTERRUPTS();
 		if (to - from == 1)
-			return record_is_bad(run, batch, from) || found;
+		{
+			(void) record_is_bad(run, batch, from);
+			return;
+		}
 		ks_current_batch = NULL;
 		show_rows(run, batch, from, to);
 		edata = try_rows(run, 1, true);
 		if (edata == NULL)
-			return found;
+			return;
 		FreeErrorData(edata);
 		row = ks_current_row;
 		if (ks_current_batch == batch && row >= from && row < to && !batch->skip[row] &&
 			record_is_bad(run, batch, row))
-		{
-			found = true;
 			from = row + 1;
-		}
 		else
 		{
 			int			middle = from + (to - from) / 2;
 
-			found |= find_bad_rows(run, batch, from, middle);
+			find_bad_rows(run, batch, from, middle);
 			from = middle;
 		}
 	}
-	return found;
 }
 
-/* Finds the bad rows of all batches; returns true if there is one. */
+/* Finds the bad rows of all batches; returns true if there is one not known before. */
 static bool
 find_all_bad_rows(ExecRun *run)
 {
+	int			known = list_length(run->result->bad);
 	ListCell   *lc;
-	bool		found = false;
 
 	foreach(lc, run->batches)
 	{
 		KsBatch    *batch = lfirst(lc);
 
-		found |= find_bad_rows(run, batch, 0, batch->nrows);
+		find_bad_rows(run, batch, 0, batch->nrows);
 	}
-	return found;
+	return list_length(run->result->bad) > known;
 }
 
 /*
@@ -590,6 +604,7 @@ find_all_bad_rows(ExecRun *run)
  *		Runs the row statement until it ends without an error, leaving bad
  *		records out.  A statement that fails although no record does on its own
  *		(another plan may evaluate in another order) is run record by record once.
+ *		It ends: every round but the last finds a bad record more.
  */
 static void
 run_first_phase(ExecRun *run)
@@ -612,6 +627,8 @@ run_first_phase(ExecRun *run)
 		CHECK_FOR_INTERRUPTS();
 		if (run->each_alone)
 			ThrowErrorData(edata);
+		if (retries == 0)
+			raise_own_error(run);
 		if (retries++ < MAX_RETRIES && suspect != NULL && row >= 0 && !suspect->skip[row] &&
 			record_is_bad(run, suspect, row))
 			continue;

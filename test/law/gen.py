@@ -777,7 +777,7 @@ def render_rows(query):
     sizes = []
     for i, kind in enumerate(query["keytypes"][:len(query["keys"])]):
         if TYPES[kind].klass not in FIXED_LENGTH and query["keys"][i] not in query["keys"][:i]:
-            sizes.append("coalesce(octet_length(q.k%d::%s) + 4, 0)" % (i, "bytea" if kind == "bytea" else "text"))
+            sizes.append("coalesce(lk.key_size(q.k%d), 0)" % i)
     if sizes:
         inner = "SELECT q.*, lk.check_key(%s) FROM (%s OFFSET 0) q" % (" + ".join(sizes), inner)
     return with_clause(query) + inner

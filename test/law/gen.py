@@ -599,7 +599,7 @@ class Generator:
             break
         else:
             return {"sql": "count(*)", "type": T["int8"], "cmp": "text", "rows": [], "amb": False}
-        args = [col.text]
+        args = [col.text] if "{0}" in text else []      # count(*) evaluates none
         result = col.type if kind is None else TYPES.get(kind, T["nums"])
         ambiguous = "a" in props and col.type.ambiguous
         order = " ORDER BY " + rel.order if ordered else ""
@@ -612,7 +612,7 @@ class Generator:
                 call = call[:-6] + " FILTER (WHERE %s)::text" % condition
             else:
                 call += " FILTER (WHERE %s)" % condition
-            rows = ["CASE WHEN %s THEN %s END" % (condition, a) for a in args]
+            rows = ["CASE WHEN %s THEN %s END" % (condition, a) for a in args] or [condition]
             made = self.derive(col, True) if self.fails or rng.random() < 0.2 else None
             if "sum(" in text and made and made.type.klass in ("int", "num") and "DISTINCT" not in text:
                 call = "count(%s) FILTER (WHERE %s)" % (made.text, condition)

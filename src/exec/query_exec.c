@@ -21,7 +21,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -37,6 +36,7 @@
 
 #include "base/compat.h"
 #include "base/guc.h"
+#include "base/subxact.h"
 #include "exec/operator.h"
 #include "exec/query_exec.h"
 #include "plan/compile.h"
@@ -471,13 +471,11 @@ static ErrorData *
 try_rows(ExecRun *run, int nrows, bool check_only)
 {
 	KsQueryExec *exec = run->exec;
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	KsSubxact	sub;
 	ErrorData  *volatile edata = NULL;
 
 	MemoryContextReset(exec->attempt_cxt);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(old);
+	ks_subxact_begin(&sub);
 	PG_TRY();
 	{
 		if (!check_only)
@@ -488,18 +486,11 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 			execute_rows(run, nrows, check_only);
 		if (!check_only)
 			exec->op->finish(exec->op);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
+		ks_subxact_commit(&sub);
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(old);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
+		edata = ks_subxact_abort(&sub);
 	}
 	PG_END_TRY();
 	if (edata != NULL && !may_be_a_records_fault(edata->sqlerrcode))
@@ -543,14 +534,18 @@ raise_own_error(ExecRun *run)
 
 /*
  * find_bad_rows
- *		Finds the bad rows from..to of a batch.  The statement runs over them until
- *		it fails; the row it stopped at is tried alone, and the search goes on
- *		behind it.  Where the row it stopped at is not to blame, halves are searched.
- *		The plan for few rows is used throughout: it costs nothing to start.
+ *		Finds the bad rows from..to of a batch; returns true if there is one that
+ *		was not known, for only then the batch need be run again.  The
+ *		statement runs over them until it fails; the row it stopped at is tried
+ *		alone, and the search goes on behind it.  Where the row it stopped at is not
+ *		to blame, halves are searched.  The plan for few rows is used throughout: it
+ *		costs nothing to start.
  */
-static void
+static bool
 find_bad_rows(ExecRun *run, KsBatch *batch, int from, int to)
 {
+	bool		found = false;
+
 	check_stack_depth();
 	while (from < to)
 	{
@@ -559,44 +554,45 @@ find_bad_rows(ExecRun *run, KsBatch *batch, int from, int to)
 
 		CHECK_FOR_INTERRUPTS();
 		if (to - from == 1)
-		{
-			(void) record_is_bad(run, batch, from);
-			return;
-		}
+			return (!batch->skip[from] && record_is_bad(run, batch, from)) || found;
 		ks_current_batch = NULL;
 		show_rows(run, batch, from, to);
 		edata = try_rows(run, 1, true);
 		if (edata == NULL)
-			return;
+			return found;
 		FreeErrorData(edata);
 		row = ks_current_row;
 		if (ks_current_batch == batch && row >= from && row < to && !batch->skip[row] &&
 			record_is_bad(run, batch, row))
+		{
+			found = true;
 			from = row + 1;
+		}
 		else
 		{
 			int			middle = from + (to - from) / 2;
 
-			find_bad_rows(run, batch, from, middle);
+			found |= find_bad_rows(run, batch, from, middle);
 			from = middle;
 		}
 	}
+	return found;
 }
 
-/* Finds the bad rows of all batches; returns true if there is one not known before. */
+/* Finds the bad rows of all batches; returns true if there is one. */
 static bool
 find_all_bad_rows(ExecRun *run)
 {
-	int			known = list_length(run->result->bad);
 	ListCell   *lc;
+	bool		found = false;
 
 	foreach(lc, run->batches)
 	{
 		KsBatch    *batch = lfirst(lc);
 
-		find_bad_rows(run, batch, 0, batch->nrows);
+		found |= find_bad_rows(run, batch, 0, batch->nrows);
 	}
-	return list_length(run->result->bad) > known;
+	return found;
 }
 
 /*
@@ -604,7 +600,7 @@ find_all_bad_rows(ExecRun *run)
  *		Runs the row statement until it ends without an error, leaving bad
  *		records out.  A statement that fails although no record does on its own
  *		(another plan may evaluate in another order) is run record by record once.
- *		It ends: every round but the last finds a bad record more.
+ *		So it ends: every round before that finds another bad record.
  */
 static void
 run_first_phase(ExecRun *run)

@@ -9,7 +9,8 @@
  * statement.  Then the row that the scan returned last is suspected; if the
  * statement fails on that record alone it is bad, and the batch is run again
  * without it.  After a few of those, the bad ones are looked for in one pass.  An
- * error that no single record reproduces is the query's own and is raised.
+ * error that needs no record, or that no single record reproduces, is the
+ * query's own and is raised.
  *
  * A plan is kept per class of batch size, because the right join method for a
  * few rows is wrong for thousands; plans are made anew when the tables looked up
@@ -20,7 +21,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -36,6 +36,7 @@
 
 #include "base/compat.h"
 #include "base/guc.h"
+#include "base/subxact.h"
 #include "exec/operator.h"
 #include "exec/query_exec.h"
 #include "plan/compile.h"
@@ -482,14 +483,12 @@ static ErrorData *
 try_rows(ExecRun *run, int nrows, bool check_only)
 {
 	KsQueryExec *exec = run->exec;
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	KsSubxact	sub;
 	ErrorData  *volatile edata = NULL;
 	bool		begin = !check_only || exec->op->begin_to_check;
 
 	MemoryContextReset(exec->attempt_cxt);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(old);
+	ks_subxact_begin(&sub);
 	PG_TRY();
 	{
 		if (begin)
@@ -500,18 +499,11 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 			execute_rows(run, nrows, check_only);
 		if (begin)
 			exec->op->finish(exec->op);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
+		ks_subxact_commit(&sub);
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(old);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
+		edata = ks_subxact_abort(&sub);
 	}
 	PG_END_TRY();
 	if (edata != NULL && !may_be_a_records_fault(edata->sqlerrcode))
@@ -534,6 +526,23 @@ record_is_bad(ExecRun *run, KsBatch *batch, int row)
 	mark_bad(run, batch, row, edata->sqlerrcode, edata->message);
 	FreeErrorData(edata);
 	return true;
+}
+
+/*
+ * raise_own_error
+ *		Raises the error of a statement that fails over no records as well, as one
+ *		does that cannot be planned or has a condition on constants that fails:
+ *		every record tried alone would get the blame.
+ */
+static void
+raise_own_error(ExecRun *run)
+{
+	ErrorData  *edata;
+
+	show_rows(run, NULL, 0, 0);
+	edata = try_rows(run, 0, true);
+	if (edata != NULL)
+		ThrowErrorData(edata);
 }
 
 /*
@@ -604,6 +613,7 @@ find_all_bad_rows(ExecRun *run)
  *		Runs the row statement until it ends without an error, leaving bad
  *		records out.  A statement that fails although no record does on its own
  *		(another plan may evaluate in another order) is run record by record once.
+ *		So it ends: every round before that finds another bad record.
  */
 static void
 run_first_phase(ExecRun *run)
@@ -626,6 +636,8 @@ run_first_phase(ExecRun *run)
 		CHECK_FOR_INTERRUPTS();
 		if (run->each_alone)
 			ThrowErrorData(edata);
+		if (retries == 0)
+			raise_own_error(run);
 		if (retries++ < MAX_RETRIES && suspect != NULL && row >= 0 && !suspect->skip[row] &&
 			record_is_bad(run, suspect, row))
 			continue;

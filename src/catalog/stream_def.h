@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 #include "access/attnum.h"
+#include "nodes/pg_list.h"
 #include "utils/relcache.h"
 
 typedef enum KsFormat
@@ -93,6 +94,14 @@ extern bool ks_is_stream(Oid relid);
 
 /* Reads the definition into the current memory context; errors if relid is no stream. */
 extern KsStreamDef *ks_stream_def_load(Relation rel);
+
+/*
+ * The definition by which rows of a table are published: the columns of the
+ * table, with the server, topic and formats of target, a foreign table; the
+ * record key is made of the named columns (char *; NIL: there is none).  No
+ * column of the table counts as metadata, whatever its name.
+ */
+extern KsStreamDef *ks_stream_def_of_table(Relation table, Oid target, List *key);
 
 extern const char *ks_format_name(KsFormat format);
 extern const char *ks_key_format_name(KsKeyFormat format);

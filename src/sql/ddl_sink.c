@@ -144,7 +144,10 @@ check_relation(Relation rel)
 	}
 }
 
-/* Columns of the primary key, in its order; NIL if there is none. */
+/*
+ * Columns of the primary key, in its order; NIL if there is none, or only one
+ * that is deferrable: between statements two rows may have the same key then.
+ */
 static List *
 primary_key(Relation rel)
 {
@@ -337,13 +340,17 @@ ks_sink_create(KsSinkRow *sink, const KsSinkPlan *plan, const KsQueryRow *query)
 	ks_capture_check(sink, rel);
 	check_headers(sink->headers, rel);
 	ks_outbox_create(sink);
+	table_close(rel, NoLock);	/* ALTER TABLE wants it closed; the lock stays */
 	if (query != NULL)
 		ks_query_reopen(query->id);
 	else
 		create_triggers(sink);
 	if (plan->snapshot)
+	{
+		rel = table_open(sink->relation, NoLock);
 		ks_capture_snapshot(sink, rel);
-	table_close(rel, NoLock);
+		table_close(rel, NoLock);
+	}
 	if (plan->partitions > 0)
 		ks_ensure_topic_kind(plan->server, plan->topic, plan->partitions,
 							 sink->key_columns != NIL && !sink->debezium);

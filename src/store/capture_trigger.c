@@ -4,13 +4,16 @@
  *
  * AFTER STATEMENT triggers with transition tables for INSERT, UPDATE and DELETE,
  * and one BEFORE TRUNCATE.  Within a statement, keys that go are published before
- * keys that come, so that an update may exchange keys.
+ * keys that come, so that an update may exchange keys.  (MERGE fires the triggers
+ * for DELETE, UPDATE and INSERT in that order, which suits.)
  *
- * One MERGE fires all of them, the one for INSERT first: if it deletes the row
- * of a key and inserts another row with the same key, the tombstone would come
- * last.  So the triggers of one statement share the set of keys that were put; a
- * key in it is removed only if no row has it now.  The statement is known by the
- * memory context of its execution, and forgotten with it.
+ * What cascades through foreign keys is gathered by Postgres: however often the
+ * outer statement comes back to this table, each trigger fires once, late, with
+ * all rows.  A key that was deleted first and given to another row then would get
+ * its tombstone last, and one that came and went would stay.  So the triggers of
+ * one statement share the set of keys that were put; whether one of those is
+ * there is looked up in the table.  The statement is known by the memory context
+ * of its execution, and forgotten with it.
  *
  * Runs in: any backend, in a statement of the user.
  */
@@ -196,6 +199,21 @@ next_pair(Transition *old_rows, Transition *new_rows)
 	return found;
 }
 
+/* Removes keys that were put, only to be given up in the same statement. */
+static void
+remove_passers(KsCapture *capture, Relation rel, Firing *firing, keyset_hash **present,
+			   Transition *old_rows, Transition *new_rows, TimestampTz now)
+{
+	transition_rewind(old_rows);
+	transition_rewind(new_rows);
+	while (next_pair(old_rows, new_rows))
+	{
+		if (ks_capture_has_key(capture, old_rows->slot, firing->put) &&
+			!ks_capture_same_key(capture, old_rows->slot, new_rows->slot))
+			remove_row(capture, rel, firing, present, old_rows->slot, now);
+	}
+}
+
 /* Rows were updated: first the keys that are gone, then the rows. */
 static void
 capture_update(KsCapture *capture, TriggerData *trigdata, Firing *firing, TimestampTz now)
@@ -203,6 +221,7 @@ capture_update(KsCapture *capture, TriggerData *trigdata, Firing *firing, Timest
 	Transition	old_rows;
 	Transition	new_rows;
 	keyset_hash *present = NULL;
+	bool		any_moved = false;
 
 	transition_open(&old_rows, trigdata->tg_oldtable, trigdata->tg_relation);
 	transition_open(&new_rows, trigdata->tg_newtable, trigdata->tg_relation);
@@ -219,7 +238,10 @@ capture_update(KsCapture *capture, TriggerData *trigdata, Firing *firing, Timest
 
 		if (!ks_slots_identical(old_rows.slot, new_rows.slot))
 			ks_capture_put(capture, moved ? NULL : old_rows.slot, new_rows.slot, now);
+		any_moved |= moved;
 	}
+	if (any_moved)
+		remove_passers(capture, trigdata->tg_relation, firing, &present, &old_rows, &new_rows, now);
 	transition_close(&old_rows);
 	transition_close(&new_rows);
 }

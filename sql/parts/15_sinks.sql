@@ -33,7 +33,6 @@ CREATE TABLE kstream_catalog.sink
 	created_at		timestamptz NOT NULL DEFAULT now(),
 	key_columns		text[]
 );
-CREATE UNIQUE INDEX sink_relation ON kstream_catalog.sink (relation, name) NULLS NOT DISTINCT;
 COMMENT ON TABLE kstream_catalog.sink IS 'one row per topic that a stream or a table is published to';
 
 CREATE TABLE kstream_catalog.published

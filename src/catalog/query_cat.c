@@ -196,8 +196,16 @@ ks_query_load(int32 id)
 KsQueryRow *
 ks_query_load_by_relation(Oid relation)
 {
-	return load_by_key("query_relation", Anum_query_relation, F_OIDEQ,
-					   ObjectIdGetDatum(relation));
+	ListCell   *lc;
+
+	foreach(lc, ks_query_feeders(relation))
+	{
+		KsQueryRow *row = ks_query_load(lfirst_int(lc));
+
+		if (row != NULL && row->name == NULL)
+			return row;
+	}
+	return NULL;
 }
 
 /* The query with that name of its own, or NULL. */
@@ -218,7 +226,7 @@ ks_query_feeders(Oid relation)
 	List	   *ids = NIL;
 
 	ScanKeyInit(&key, Anum_query_relation, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+	scan = systable_beginscan(rel, ks_catalog_relid("query_relation"), true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		bool		isnull;

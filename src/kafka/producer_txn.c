@@ -51,6 +51,12 @@ ks_body_init(KsCall *call)
 /*
  * Body of a call: adds the position to the transaction, then waits until no
  * record is on its way any more.  (The main thread takes the reports.)
+ *
+ * Of the library's calls send_offsets_to_transaction is the one that must not be
+ * made on the main thread: it heeds its time-out between requests only, so it
+ * stays as long as a request may take.  It can be repeated, but not resumed: a
+ * repetition sends both requests again, which does no harm as long as they say
+ * the same.
  */
 static void
 ks_body_offsets(KsCall *call)

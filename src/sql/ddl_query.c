@@ -26,6 +26,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/stream_def.h"
 #include "plan/analyze.h"
 #include "sql/ddl_query.h"
 #include "sql/ddl_sink.h"
@@ -104,9 +105,12 @@ publish_result(FunctionCallInfo fcinfo, const KsQueryRow *row, KsAnalysis *analy
 	ks_sink_create(&sink, &plan, row);
 }
 
-/* Parses the query: one SELECT, over nothing temporary. */
+/*
+ * Parses the query: one SELECT, over nothing temporary.  *analyzed: what
+ * Postgres makes of it.
+ */
 static Node *
-parse_query(KsUserText *text)
+parse_query(KsUserText *text, Query **analyzed)
 {
 	List	   *parsed;
 	RawStmt    *raw;
@@ -120,8 +124,8 @@ parse_query(KsUserText *text)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a continuous query is one SELECT"),
 				 errhint("Give the text of one SELECT statement without INTO.")));
-	if (isQueryUsingTempRelation(parse_analyze_fixedparams(copyObject(raw), text->source,
-														   NULL, 0, NULL)))
+	*analyzed = parse_analyze_fixedparams(copyObject(raw), text->source, NULL, 0, NULL);
+	if (isQueryUsingTempRelation(*analyzed))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a continuous query cannot use temporary tables"),
@@ -130,14 +134,44 @@ parse_query(KsUserText *text)
 	return raw->stmt;
 }
 
+/*
+ * Names for columns that go by their position, so that they need none of their
+ * own; those called like metadata of a record keep theirs.
+ */
+static List *
+positional_names(Query *query)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		char	   *name = psprintf("column%d", tle->resno);
+
+		if (tle->resjunk)
+			continue;
+		for (int i = 0; i < KS_NUM_META; i++)
+		{
+			if (strcmp(tle->resname, ks_meta_name((KsMetaColumn) i)) == 0)
+				name = tle->resname;
+		}
+		names = lappend(names, makeString(name));
+	}
+	return names;
+}
+
 /* See ddl_query.h. */
 Oid
-ks_create_query_view(KsUserText *text, int32 id, const char *schema)
+ks_create_query_view(KsUserText *text, int32 id, const char *schema, bool positional)
 {
 	ViewStmt   *stmt = makeNode(ViewStmt);
+	Query	   *analyzed;
 	Oid			relid;
 
-	stmt->query = parse_query(text);
+	stmt->query = parse_query(text, &analyzed);
+	if (positional)
+		stmt->aliases = positional_names(analyzed);
 	stmt->view = makeRangeVar(pstrdup(schema), psprintf("q_%d", id), -1);
 	stmt->withCheckOption = NO_CHECK_OPTION;
 	ks_user_text_begin(text);
@@ -212,7 +246,7 @@ ks_create_table_as(PG_FUNCTION_ARGS)
 	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
 	check_arguments(fcinfo, &options);
 	row.id = ks_object_id_next();
-	row.view = ks_create_query_view(&query, row.id, name->schemaname);
+	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
 	row.kind = analysis->kind;
 	row.relation = create_result(name, row.view, options.access_method);

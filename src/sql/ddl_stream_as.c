@@ -4,8 +4,9 @@
  *
  * create_stream_as makes a stream with the columns of its query, and the query
  * that feeds it; insert_into adds one more query to a stream there is, which
- * merges them.  As with create_table_as, the query is stored as a view that is an
- * internal part of the stream.
+ * merges them.  As with create_table_as, the query is stored as a view that is
+ * dropped with the stream; that of create_stream_as is an internal part of it, so
+ * that what drops the query drops the stream, too.
  *
  * Runs in: any backend.  Transaction: needed.
  */
@@ -178,7 +179,10 @@ static void
 store_query(KsQueryRow *row, KsAnalysis *analysis)
 {
 	(void) ks_compile_stream(analysis, row->relation);
-	ks_depend_internally(row->view, row->relation);
+	if (row->name == NULL)
+		ks_depend_internally(row->view, row->relation);
+	else
+		ks_depend_automatically(row->view, row->relation);
 	row->kind = KS_QUERY_STREAM;
 	row->generation = 1;
 	ks_query_insert(row);
@@ -202,7 +206,7 @@ ks_create_stream_as(PG_FUNCTION_ARGS)
 	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
 	refuse_table_options(&options);
 	row.id = ks_object_id_next();
-	row.view = ks_create_query_view(&query, row.id, name->schemaname);
+	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
 	ks_check_query_rights(row.view);
 	row.relation = create_stream(fcinfo, name, row.view, analysis, &options);
@@ -289,7 +293,7 @@ ks_insert_into(PG_FUNCTION_ARGS)
 				 errhint("All queries that feed a stream have the guarantee of the stream.")));
 	row.id = ks_object_id_next();
 	row.name = choose_name(fcinfo, stream, row.id);
-	row.view = ks_create_query_view(&query, row.id, get_namespace_name(get_rel_namespace(stream)));
+	row.view = ks_create_query_view(&query, row.id, get_namespace_name(get_rel_namespace(stream)), true);
 	analysis = ks_analyze_view(row.view);
 	ks_check_query_rights(row.view);
 	check_no_loop(stream, analysis->streams, 0);
@@ -318,9 +322,6 @@ ks_drop_query(PG_FUNCTION_ARGS)
 	ks_query_check_owner(row);
 	ks_query_take_over(row->id);
 	ks_query_delete(row->id);
-	deleteDependencyRecordsForSpecific(RelationRelationId, row->view, DEPENDENCY_INTERNAL,
-									   RelationRelationId, row->relation);
-	CommandCounterIncrement();
 	ObjectAddressSet(view, RelationRelationId, row->view);
 	performDeletion(&view, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 	ks_notify_definitions_changed();

@@ -51,6 +51,7 @@ extern void ks_check_stream(Oid relid);
 extern void ks_run_utility(Node *stmt, const char *source);
 extern void ks_move_to_schema(Oid relid, const char *schema);
 extern void ks_depend_internally(Oid dependent, Oid on);
+/* Dropped with it, but may be dropped alone. */
 extern void ks_depend_automatically(Oid dependent, Oid on);
 
 /* Servers and topics. */

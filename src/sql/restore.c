@@ -42,8 +42,12 @@ ks_relink_query(const KsQueryRow *row)
 		return;
 	for (int i = 0; i < lengthof(parts); i++)
 	{
-		if (OidIsValid(parts[i]) && get_rel_relkind(parts[i]) != '\0')
+		if (!OidIsValid(parts[i]) || get_rel_relkind(parts[i]) == '\0')
+			continue;
+		if (row->name == NULL)
 			ks_depend_internally(parts[i], row->relation);
+		else
+			ks_depend_automatically(parts[i], row->relation);
 	}
 }
 

@@ -117,6 +117,20 @@ ks_append_pending(const KsLogPlace *place, int32 partition)
 	return last = append;
 }
 
+/* See log_commit.h. */
+bool
+ks_append_is_pending(Oid identity)
+{
+	ListCell   *lc;
+
+	foreach(lc, pending)
+	{
+		if (((KsPendingAppend *) lfirst(lc))->place.identity == identity)
+			return true;
+	}
+	return false;
+}
+
 /* A new number of an append. */
 static int64
 next_append_number(void)

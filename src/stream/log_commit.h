@@ -75,6 +75,9 @@ extern void ks_log_commit_init(void);	/* registers the transaction callbacks */
 /* The append of this transaction to the partition; begins it if there is none. */
 extern KsPendingAppend *ks_append_pending(const KsLogPlace *place, int32 partition);
 
+/* Has this transaction written to the log? */
+extern bool ks_append_is_pending(Oid identity);
+
 /*
  * Rows on their way into a table, written many at a time.  Open and close in the
  * same (sub)transaction; after an error do nothing.

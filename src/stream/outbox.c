@@ -102,9 +102,9 @@ create_half(KsSinkRow *sink, int half, Oid owner)
 						  false, 0, NULL, NULL, NULL);
 }
 
-/* A name that no other sink has, on no server. */
-static char *
-new_incarnation(void)
+/* See outbox.h. */
+char *
+ks_outbox_new_incarnation(void)
 {
 	unsigned char bytes[16];
 	char	   *name = palloc(2 * sizeof(bytes) + 1);
@@ -127,7 +127,7 @@ ks_outbox_create(KsSinkRow *sink)
 
 	relation_close(rel, NoLock);
 	(void) ks_sink_choose_id(sink);
-	sink->incarnation = new_incarnation();
+	sink->incarnation = ks_outbox_new_incarnation();
 	sink->half = 0;
 	SPI_connect();
 	for (int i = 0; i < 2; i++)

@@ -21,6 +21,9 @@
  */
 extern void ks_outbox_create(KsSinkRow *sink);
 
+/* A name for a publisher that no other sink has, on no server. */
+extern char *ks_outbox_new_incarnation(void);
+
 /* The sink of a stream over a topic; made if it is missing. */
 extern KsSinkRow *ks_outbox_of_stream(const KsStreamDef *def);
 

@@ -204,8 +204,8 @@ WHERE pg_has_role(sc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW kstream.stat_store IS 'tables that hold results, states and local logs: rows as last estimated, and bytes';
 
 CREATE VIEW kstream.sinks WITH (security_barrier) AS
-SELECT coalesce(k.name, k.relation::text) AS name,
-	k.relation,
+SELECT coalesce(k.name, coalesce(q.relation, k.relation)::text) AS name,
+	coalesce(q.relation, k.relation) AS relation,
 	coalesce(o.topic, tc.relname::text) AS topic,
 	p.position,
 	greatest(b.end_position - p.position, 0) AS lag_rows,
@@ -244,6 +244,7 @@ FROM kstream_catalog.sink k
 	JOIN kstream_catalog.published p ON p.sink = k.id
 	JOIN pg_catalog.pg_class c ON c.oid = k.relation
 	JOIN pg_catalog.pg_class tc ON tc.oid = k.target
+	LEFT JOIN kstream_catalog.query q ON q.source = k.relation
 	JOIN pg_catalog.pg_foreign_table t ON t.ftrelid = k.target
 	JOIN pg_catalog.pg_foreign_server f ON f.oid = t.ftserver
 	CROSS JOIN LATERAL kstream_catalog.sink_outbox(k.id) AS b

@@ -572,7 +572,7 @@ check_children(Oid relation)
 	SPI_connect();
 	ks_spi_execute("SELECT i.inhrelid::regclass FROM kstream_catalog.sink s"
 				   " JOIN pg_inherits i ON i.inhrelid = s.relation WHERE i.inhparent = $1",
-				   true, 1, types, values, NULL);
+				   false, 1, types, values, NULL);
 	if (SPI_processed > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

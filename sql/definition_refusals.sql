@@ -122,10 +122,6 @@ CREATE TEMP TABLE temporary (k text);
 SELECT query($$'SELECT s.k FROM s JOIN temporary USING (k)'$$);
 
 -- queries: arguments
-SELECT query($$'SELECT k FROM s', topic => 't'$$);
-SELECT query($$'SELECT k FROM s', key_format => 'json'$$);
-SELECT query($$'SELECT k FROM s', format => 'json'$$);
-SELECT query($$'SELECT k FROM s', server => 'local'$$);
 SELECT query($$'SELECT k FROM s', grace => '1 min'$$);
 SELECT query($$'SELECT k FROM s', retention => '1 day'$$);
 SELECT query($$'SELECT k FROM s', emit => 'final'$$);
@@ -146,9 +142,6 @@ SELECT query($$'SELECT k FROM s', batch_interval => '-1 s'$$);
 SELECT query($$'SELECT k, count(*) FROM s GROUP BY k', primary_key => '{}'$$);
 SELECT query($$'SELECT k, count(*) FROM s GROUP BY k', primary_key => '{NULL}'$$);
 SELECT query($$'SELECT k, count(*) FROM s GROUP BY k', primary_key => '{count}'$$);
-
--- functions of the contract that are not there yet
-SELECT try($$SELECT kstream.create_sink('x', 's', 't')$$);
 
 -- errors point into the text that has them
 \pset tuples_only off

@@ -396,6 +396,17 @@ ks_query_set_paused(int32 id, bool paused)
 				   " WHERE id = $1", 3, types, values);
 }
 
+/* Has the query compiled anew by its worker, once this transaction has committed. */
+void
+ks_query_reopen(int32 id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(id)};
+
+	ks_catalog_execute("UPDATE kstream_catalog.query SET generation = generation + 1 WHERE id = $1",
+					   1, types, values);
+}
+
 /* Remembers why the query failed. */
 void
 ks_query_set_error(int32 id, int sqlstate, const char *message)

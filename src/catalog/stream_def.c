@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/stream_def.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
@@ -243,6 +244,61 @@ is_hidden(Relation rel)
 	char	   *schema = get_namespace_name(RelationGetNamespace(rel));
 
 	return schema != NULL && strcmp(schema, KS_HIDDEN_SCHEMA) == 0;
+}
+
+/* The columns of a published table; all are values. */
+static void
+load_table_columns(KsStreamDef *def, Relation table)
+{
+	TupleDesc	desc = RelationGetDescr(table);
+
+	def->natts = desc->natts;
+	def->columns = palloc0(sizeof(KsColumnDef) * Max(desc->natts, 1));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		KsColumnDef *column = &def->columns[i];
+
+		column->attnum = att->attnum;
+		column->kind = att->attisdropped ? KS_COL_DROPPED : KS_COL_VALUE;
+		column->name = att->attisdropped ? "" : pstrdup(NameStr(att->attname));
+		column->typid = att->atttypid;
+		column->typmod = att->atttypmod;
+		column->collation = att->attcollation;
+		column->notnull = att->attnotnull;
+	}
+}
+
+/* See stream_def.h. */
+KsStreamDef *
+ks_stream_def_of_table(Relation table, Oid target, List *key)
+{
+	Relation	rel = table_open(target, AccessShareLock);
+	KsStreamDef *def = ks_stream_def_load(rel);
+	ListCell   *lc;
+
+	table_close(rel, NoLock);
+	def->relid = RelationGetRelid(table);
+	def->relname = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
+											  RelationGetRelationName(table));
+	memset(def->meta, 0, sizeof(def->meta));
+	def->event_time = 0;
+	load_table_columns(def, table);
+	def->keys = palloc(sizeof(AttrNumber) * Max(list_length(key), 1));
+	def->nkeys = 0;
+	foreach(lc, key)
+	{
+		AttrNumber	attnum = find_column(def, lfirst(lc));
+
+		if (attnum == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("key column \"%s\" of table %s does not exist", (char *) lfirst(lc), def->relname),
+					 errhint("The columns are %s.", column_list(def))));
+		def->columns[attnum - 1].kind = KS_COL_KEY;
+		def->keys[def->nkeys++] = attnum;
+	}
+	return def;
 }
 
 /* Fills def->columns and def->meta from the attributes of the relation. */

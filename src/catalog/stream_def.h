@@ -12,6 +12,7 @@
 #include "postgres.h"
 #include "access/attnum.h"
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "utils/relcache.h"
 
 typedef enum KsFormat
@@ -104,6 +105,14 @@ extern KsStreamDef *ks_stream_def_load(Relation rel);
  */
 extern int64 ks_dedup_window_parse(const char *value);
 extern int64 ks_dedup_window_usec(const Interval *interval);
+
+/*
+ * The definition by which rows of a table are published: the columns of the
+ * table, with the server, topic and formats of target, a foreign table; the
+ * record key is made of the named columns (char *; NIL: there is none).  No
+ * column of the table counts as metadata, whatever its name.
+ */
+extern KsStreamDef *ks_stream_def_of_table(Relation table, Oid target, List *key);
 
 extern const char *ks_format_name(KsFormat format);
 extern const char *ks_key_format_name(KsKeyFormat format);

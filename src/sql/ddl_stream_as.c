@@ -27,7 +27,6 @@
 #include "utils/rel.h"
 
 #include "catalog/stream_def.h"
-#include "kafka/consumer.h"
 #include "plan/compile.h"
 #include "sql/ddl_query.h"
 #include "sql/ddl_util.h"
@@ -36,9 +35,6 @@
 #include "stream/local_log.h"
 #include "stream/outbox.h"
 #include "worker/wakeup.h"
-
-/* How long creation waits for a broker that is asked for partitions. */
-#define COUNT_TIMEOUT_MS 30000
 
 /* Arguments of create_stream_as, in the order of the SQL declaration. */
 enum
@@ -121,22 +117,6 @@ load_stream(Oid relid)
 	return def;
 }
 
-/* Partitions of the first stream that the query reads. */
-static int
-input_partitions(KsAnalysis *analysis)
-{
-	KsStreamDef *def = load_stream(linitial_oid(analysis->streams));
-	KsConsumer *consumer;
-	int			n;
-
-	if (def->local)
-		return Max(ks_local_log_partitions(def->relid), 1);
-	consumer = ks_consumer_open(def->serverid, def->owner, "partitions");
-	n = ks_topic_partition_count(consumer, def->topic, COUNT_TIMEOUT_MS);
-	ks_consumer_close(consumer);
-	return Max(n, 1);
-}
-
 /* The options of the foreign table. */
 static List *
 stream_options(FunctionCallInfo fcinfo, KsAnalysis *analysis, const char *topic, bool local,
@@ -168,7 +148,7 @@ create_stream(FunctionCallInfo fcinfo, RangeVar *name, Oid view, KsAnalysis *ana
 										  NameStr(*PG_GETARG_NAME(ARG_SERVER)));
 	bool		local = ks_server_is_local(server);
 	char	   *topic = ks_arg_text(fcinfo, ARG_TOPIC);
-	int			partitions = PG_ARGISNULL(ARG_PARTITIONS) ? input_partitions(analysis) :
+	int			partitions = PG_ARGISNULL(ARG_PARTITIONS) ? ks_input_partitions(analysis->streams) :
 		PG_GETARG_INT32(ARG_PARTITIONS);
 	CreateForeignTableStmt *stmt = makeNode(CreateForeignTableStmt);
 	Oid			relid;

@@ -13,5 +13,6 @@ extern void ks_relink_query(const KsQueryRow *row);
 
 /* The same for the logs of local streams. */
 extern void ks_relink_local_logs(void);
+extern void ks_relink_sinks(void);
 
 #endif							/* KS_RESTORE_H */

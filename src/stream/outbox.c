@@ -127,7 +127,7 @@ ks_outbox_create(KsSinkRow *sink)
 	Oid			owner = rel->rd_rel->relowner;
 
 	relation_close(rel, NoLock);
-	sink->id = ks_object_id_next();
+	(void) ks_sink_choose_id(sink);
 	sink->incarnation = ks_outbox_new_incarnation();
 	sink->half = 0;
 	SPI_connect();
@@ -356,6 +356,29 @@ ks_outbox_end(const KsSinkRow *sink)
 
 	UnregisterSnapshot(snapshot);
 	return end;
+}
+
+/* See outbox.h. */
+TimestampTz
+ks_outbox_time(const KsSinkRow *sink, int64 position)
+{
+	Snapshot	snapshot = ks_log_snapshot();
+	TimestampTz result = DT_NOBEGIN;
+
+	for (int i = 0; i < 2 && result == DT_NOBEGIN; i++)
+	{
+		KsLogScan	segments;
+		KsLogSegment segment;
+		bool		isnull;
+
+		ks_log_scan_open(&segments, sink->halves[i].segments, snapshot, 2);
+		if (ks_log_last_segment(&segments, 0, position, &segment) &&
+			segment.base + segment.count > position)
+			result = DatumGetTimestampTz(slot_getattr(segments.slot, KS_SEGMENT_NEWEST, &isnull));
+		ks_log_scan_close(&segments);
+	}
+	UnregisterSnapshot(snapshot);
+	return result;
 }
 
 /* Blocks of one half's rows. */

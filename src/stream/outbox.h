@@ -17,7 +17,7 @@
 
 /*
  * Makes the outbox of a new sink, makes it part of the relation, and stores the
- * sink; id, incarnation and halves are filled in.
+ * sink; incarnation, halves and, if it has none, id are filled in.
  */
 extern void ks_outbox_create(KsSinkRow *sink);
 
@@ -49,6 +49,9 @@ extern void ks_outbox_read(const KsSinkRow *sink, int64 position, int max_record
 
 /* Position after the last committed record. */
 extern int64 ks_outbox_end(const KsSinkRow *sink);
+
+/* When the record at the position was committed, about; DT_NOBEGIN: there is none. */
+extern TimestampTz ks_outbox_time(const KsSinkRow *sink, int64 position);
 
 /* Bytes both halves take. */
 extern int64 ks_outbox_bytes(const KsSinkRow *sink);

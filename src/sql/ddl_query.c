@@ -27,9 +27,11 @@
 #include "utils/timestamp.h"
 
 #include "plan/analyze.h"
+#include "sql/changes.h"
 #include "sql/ddl_query.h"
 #include "sql/ddl_util.h"
 #include "sql/query_options.h"
+#include "store/changelog.h"
 #include "store/guard.h"
 #include "store/position.h"
 #include "worker/wakeup.h"
@@ -49,7 +51,7 @@ enum
 
 /* Refuses options of the contract that this version cannot keep. */
 static void
-refuse_unsupported(FunctionCallInfo fcinfo, const KsQueryOptions *options)
+refuse_unsupported(FunctionCallInfo fcinfo)
 {
 	static const struct
 	{
@@ -68,8 +70,6 @@ refuse_unsupported(FunctionCallInfo fcinfo, const KsQueryOptions *options)
 		if (!PG_ARGISNULL(absent[i].arg))
 			ks_refuse_argument(absent[i].name, absent[i].hint);
 	}
-	if (options->keep_changes != NULL)
-		ks_refuse_argument("keep_changes", "Leave it out; read the table itself.");
 }
 
 /* Parses the query: one SELECT, over nothing temporary. */
@@ -152,10 +152,19 @@ create_result(RangeVar *name, Oid view, const char *access_method)
 	return RangeVarGetRelid(name, NoLock, false);
 }
 
-/* Creates key, state and kept inputs of the result, and makes all one unit. */
+/*
+ * Creates changelog, key, state and kept inputs of the result, and makes all one
+ * unit.  The changelog comes first: it holds the row that a global aggregate
+ * begins with.
+ */
 static void
-complete_result(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
+complete_result(KsAnalysis *analysis, KsQueryRow *row, List *primary_key, Interval *keep_changes)
 {
+	if (keep_changes != NULL)
+	{
+		ks_check_keep(keep_changes);
+		ks_changelog_start(row->relation, keep_changes);
+	}
 	SPI_connect();
 	ks_create_state(analysis, row, primary_key);
 	SPI_finish();
@@ -178,14 +187,14 @@ ks_create_table_as(PG_FUNCTION_ARGS)
 	KsAnalysis *analysis;
 
 	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
-	refuse_unsupported(fcinfo, &options);
+	refuse_unsupported(fcinfo);
 	row.id = ks_object_id_next();
 	row.view = ks_create_query_view(&query, row.id, name->schemaname);
 	analysis = ks_analyze_view(row.view);
 	row.kind = analysis->kind;
 	row.relation = create_result(name, row.view, options.access_method);
 	row.generation = 1;
-	complete_result(analysis, &row, primary_key);
+	complete_result(analysis, &row, primary_key, options.keep_changes);
 	ks_query_insert(&row);
 	ks_positions_start(&row, analysis->streams);
 	ks_notify_definitions_changed();

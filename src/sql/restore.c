@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 
+#include "catalog/changelog_cat.h"
 #include "sql/ddl_util.h"
 #include "sql/restore.h"
 #include "worker/wakeup.h"
@@ -155,6 +156,51 @@ ks_restore_local_log(PG_FUNCTION_ARGS)
 						 DatumGetObjectId(slot_getattr(slot, 3, &isnull)));
 	}
 	ExecDropSingleTupleTableSlot(slot);
+	return PointerGetDatum(NULL);
+}
+
+/* Makes the tables of one changelog belong to their relation again. */
+static void
+relink_changelog(const KsChangelogRow *row)
+{
+	if (get_rel_relkind(row->relation) == '\0')
+		return;
+	for (int i = 0; i < 2; i++)
+	{
+		const Oid	parts[2] = {row->halves[i].rows, row->halves[i].segments};
+
+		for (int j = 0; j < 2; j++)
+		{
+			if (OidIsValid(parts[j]) && get_rel_relkind(parts[j]) != '\0')
+				ks_depend_internally(parts[j], row->relation);
+		}
+	}
+}
+
+/* Makes the tables of all changelogs belong to their relations again. */
+void
+ks_relink_changelogs(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, ks_changelog_relations())
+	{
+		KsChangelogRow *row = ks_changelog_load(lfirst_oid(lc), NULL);
+
+		if (row != NULL)
+			relink_changelog(row);
+	}
+}
+
+PG_FUNCTION_INFO_V1(ks_restore_changelog);
+
+/* AFTER INSERT STATEMENT on kstream_catalog.changelog: links all. */
+Datum
+ks_restore_changelog(PG_FUNCTION_ARGS)
+{
+	(void) trigger_data(fcinfo);
+	CommandCounterIncrement();
+	ks_relink_changelogs();
 	return PointerGetDatum(NULL);
 }
 

@@ -14,4 +14,7 @@ extern void ks_relink_query(const KsQueryRow *row);
 /* The same for the logs of local streams. */
 extern void ks_relink_local_logs(void);
 
+/* The same for changelogs. */
+extern void ks_relink_changelogs(void);
+
 #endif							/* KS_RESTORE_H */

@@ -108,6 +108,7 @@ ks_resume(PG_FUNCTION_ARGS)
 
 	ks_relink_query(row);
 	ks_relink_local_logs();
+	ks_relink_changelogs();
 	ks_query_set_paused(row->id, false);
 	ks_notify_definitions_changed();
 	ks_warn_not_preloaded(row->relation);

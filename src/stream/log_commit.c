@@ -117,6 +117,22 @@ ks_append_pending(const KsLogPlace *place, int32 partition)
 	return last = append;
 }
 
+/* See log_commit.h. */
+bool
+ks_append_is_pending(Oid identity)
+{
+	ListCell   *lc;
+
+	foreach(lc, pending)
+	{
+		const KsPendingAppend *append = lfirst(lc);
+
+		if (append->place.identity == identity && append->next > 0)
+			return true;
+	}
+	return false;
+}
+
 /* A new number of an append. */
 static int64
 next_append_number(void)
@@ -344,6 +360,7 @@ assign_append(KsPendingAppend *append)
 	ResultRelInfo *rri;
 	TupleTableSlot *slot;
 	int64		base;
+	int64		end;
 
 	if (append->next == 0 || !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(append->place.log)))
 		return;
@@ -364,14 +381,19 @@ assign_append(KsPendingAppend *append)
 		table_close(other, NoLock);
 	}
 	if (append->holes || unwritten != 0)
-		(void) add_runs(append, base, estate, rri, slot);
+		end = add_runs(append, base, estate, rri, slot);
 	else
+	{
 		add_segment(append, base, 0, append->next, estate, rri, slot);
+		end = base + append->next;
+	}
 
 	ExecDropSingleTupleTableSlot(slot);
 	ExecCloseIndices(rri);
 	FreeExecutorState(estate);
 	table_close(rel, NoLock);
+	if (append->placed != NULL && end > base)
+		append->placed(append, end);
 }
 
 /*

@@ -97,7 +97,8 @@ SELECT kstream.step('kind');
 SELECT position, op, key, jsonb_pretty(new) FROM kstream.changes('kind');
 
 -- values that are stored out of line
-SELECT kstream.create_table_as('long', 'SELECT k, string_agg(repeat(md5(k || g), 200), '''' ORDER BY g) AS long FROM s WHERE k = ''a'' GROUP BY k', keep_changes => '1 day', paused => true);
+CREATE FUNCTION noise(text) RETURNS text IMMUTABLE LANGUAGE sql AS $$SELECT string_agg(md5($1 || i), '') FROM generate_series(1, 200) i$$;
+SELECT kstream.create_table_as('long', 'SELECT k, string_agg(noise(k || g), '''' ORDER BY g) AS long FROM s WHERE k = ''a'' GROUP BY k', keep_changes => '1 day', paused => true);
 SELECT kstream.step('long', 3), kstream.step('long', 100);
 SELECT position, op, length(old ->> 'long'), length(new ->> 'long'), new ->> 'long' = (SELECT long FROM long) AS same FROM kstream.changes('long');
 

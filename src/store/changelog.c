@@ -11,8 +11,8 @@
  * places, and the other one is truncated when its last change is as old.  So a
  * change stays for at least the time asked for and at most for twice as long, and
  * a little more.  A transaction that was running at the change of places may put
- * its changes into the half that was left; TRUNCATE waits for nobody and is tried
- * again later.  A truncated half keeps a segment for its last change (number of
+ * its changes into the half that was left; TRUNCATE does not wait for long, and is
+ * tried again later.  A truncated half keeps a segment for its last change (number of
  * the append 0): what comes before its end can no longer be read.
  *
  * Each transaction with changes notifies the relation's channel; the payload is
@@ -40,6 +40,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -58,6 +59,9 @@
 /* A half is looked at as often as the interval has quarters, within these bounds. */
 #define TRIM_LEAST_MS 1000
 #define TRIM_MOST_MS 60000
+
+/* So long may truncation wait for readers, and new readers for it. */
+#define TRIM_LOCK_TIMEOUT "100ms"
 
 /* Above this share of the server's queue of notifications none are added. */
 #define FULL_QUEUE 0.5
@@ -399,8 +403,9 @@ find_segment(const KsChangelogHalf *half, Snapshot snapshot, bool first, KsLogSe
 }
 
 /*
- * Truncates a half, unless somebody uses it: a transaction that has written to it
- * and not ended yet, a reader, a dump.
+ * Truncates a half.  An error if somebody uses it for long: a transaction that has
+ * written to it and not ended yet, a dump.  Readers come one after the other, so
+ * that locks that are free by chance are not enough.
  */
 static bool
 empty_half(Oid relation, int half, TimestampTz before)
@@ -412,9 +417,10 @@ empty_half(Oid relation, int half, TimestampTz before)
 	Snapshot	snapshot;
 	bool		old;
 
-	if (!ConditionalLockRelationOid(part->rows, AccessExclusiveLock) ||
-		!ConditionalLockRelationOid(part->segments, AccessExclusiveLock))
-		return false;
+	(void) set_config_option("lock_timeout", TRIM_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	LockRelationOid(part->rows, AccessExclusiveLock);
+	LockRelationOid(part->segments, AccessExclusiveLock);
 	snapshot = ks_log_snapshot();
 	old = find_segment(part, snapshot, false, &last, &newest) && newest <= before;
 	UnregisterSnapshot(snapshot);

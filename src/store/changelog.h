@@ -40,8 +40,8 @@ extern void ks_changelog_start(Oid relation, Interval *keep);
 extern void ks_changelog_stop(Oid relation);
 
 /*
- * Drops what was kept for long enough, if nobody is in the way; in a transaction
- * of its own.  Returns in how many ms to look again.
+ * Drops what was kept for long enough; in a transaction of its own.  An error if
+ * somebody is in the way.  Returns in how many ms to look again.
  */
 extern int64 ks_changelog_trim(Oid relation);
 

@@ -426,7 +426,7 @@ static void
 snapshot_too_old(Relation rel)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("changes of table \"%s\" are not kept as far back as this transaction sees it",
 					RelationGetRelationName(rel)),
 			 errhint("Begin a new transaction.")));
@@ -516,6 +516,13 @@ switch_changes(const KsQueryRow *query, Interval *keep)
 	Datum		values[1] = {Int32GetDatum(query->id)};
 
 	ks_query_take_over(query->id);
+	if (ks_changelog_wanted(query->relation) == (keep != NULL))
+	{
+		/* somebody else was faster */
+		if (keep != NULL)
+			ks_changelog_set_keep(query->relation, keep);
+		return;
+	}
 	if (keep != NULL)
 		ks_changelog_start(query->relation, keep);
 	else

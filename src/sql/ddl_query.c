@@ -227,10 +227,7 @@ static void
 complete_result(KsAnalysis *analysis, KsQueryRow *row, List *primary_key, Interval *keep_changes)
 {
 	if (keep_changes != NULL)
-	{
-		ks_check_keep(keep_changes);
 		ks_changelog_start(row->relation, keep_changes);
-	}
 	SPI_connect();
 	ks_create_state(analysis, row, primary_key);
 	SPI_finish();
@@ -254,6 +251,8 @@ ks_create_table_as(PG_FUNCTION_ARGS)
 
 	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
 	check_arguments(fcinfo, &options);
+	if (options.keep_changes != NULL)
+		ks_check_keep(options.keep_changes);
 	row.id = ks_object_id_next();
 	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);

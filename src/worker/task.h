@@ -30,6 +30,9 @@ typedef struct KsTaskProgress
  * query's lock.
  */
 extern KsTask *ks_task_open(int32 query_id, bool in_worker);
+
+/* Without a clock (not in a worker): as if that much time had passed since the last record. */
+extern void ks_task_set_quiet(KsTask *task, int64 quiet_us);
 extern void ks_task_close(KsTask *task);
 extern const KsQueryRow *ks_task_query(const KsTask *task);
 
@@ -63,7 +66,10 @@ typedef void (*KsPartitionVisitor) (Oid source, const char *topic, int32 partiti
 									int64 end_offset, TimestampTz stream_time, void *arg);
 extern void ks_task_visit_partitions(const KsTask *task, KsPartitionVisitor fn, void *arg);
 
-/* After how many ms to fetch again though no event tells to, because no broker has answered yet; 0: never. */
+/*
+ * After how many ms to fetch again though no event tells to, because no broker
+ * has answered yet or the clock closes windows then; 0: never.
+ */
 extern int	ks_task_look_again_ms(const KsTask *task);
 
 /* "waiting" reason to show (broker down …), or NULL when all is well. */

@@ -576,6 +576,7 @@ close_windows(KsTask *task, KsTaskProgress *progress)
 			CHECK_FOR_INTERRUPTS();
 		} while (more && !task->in_worker);
 		KS_FAULT("after_close");
+		progress->closing = more;
 		progress->more |= more;
 	}
 	ks_watermark_stamp(&task->watermark, task->sources, due);
@@ -736,6 +737,13 @@ ks_task_drain_eventfd(KsTask *task)
 		if (read(task->timer_fd, &expirations, sizeof(expirations)) < 0)
 			return;				/* not expired */
 	}
+}
+
+/* See task.h. */
+bool
+ks_task_closes_windows(const KsTask *task)
+{
+	return task->watermark.needed;
 }
 
 /* See task.h. */

@@ -20,6 +20,7 @@ typedef struct KsTaskProgress
 	int			rows_out;
 	int			dead;
 	bool		advanced;		/* a position moved: something to commit */
+	bool		closing;		/* windows that are due are left for the next batch */
 	bool		more;			/* more is known to be there: run again at once */
 	TimestampTz newest;			/* timestamp of the newest record in the batch, or DT_NOBEGIN */
 } KsTaskProgress;
@@ -57,6 +58,9 @@ extern void ks_task_aborted(KsTask *task);	/* forget what the transaction had do
 /* Waiting: client's wake-up descriptor or -1; local streams are woken by latch. */
 extern int	ks_task_eventfd(const KsTask *task);
 extern void ks_task_drain_eventfd(KsTask *task);
+
+/* Does the query have windows that a watermark closes? */
+extern bool ks_task_closes_windows(const KsTask *task);
 
 /* True if everything known to be in the sources is processed. */
 extern bool ks_task_caught_up(const KsTask *task);

@@ -39,6 +39,7 @@
 #include "exec/operator.h"
 #include "exec/query_exec.h"
 #include "plan/compile.h"
+#include "plan/window.h"
 
 /* Batches up to SMALL_BATCH rows run the plan made for a few rows. */
 #define SMALL_BATCH 300
@@ -293,7 +294,10 @@ ks_exec_open(const KsQueryRow *query)
 	else
 	{
 		KsAnalysis *analysis = ks_analyze_view(query->view);
-		KsPlan	   *plan = ks_compile(analysis, query->inputs);
+		KsPlan	   *plan;
+
+		ks_window_bind(analysis, query);
+		plan = ks_compile(analysis, query->inputs);
 
 		check_result_columns(query, analysis);
 		exec->row_sql = plan->row_sql;
@@ -349,12 +353,15 @@ int64
 ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more)
 {
 	KsOwnerScope scope;
+	MemoryContext old;
 	int64		rows;
 
 	*more = false;
 	SPI_connect();
 	ks_owner_enter(exec->query, &scope);
+	old = MemoryContextSwitchTo(exec->attempt_cxt);
 	rows = exec->op->close(exec->op, watermark, limit, more);
+	MemoryContextSwitchTo(old);
 	ks_owner_leave(&scope);
 	SPI_finish();
 	MemoryContextReset(exec->attempt_cxt);

@@ -305,7 +305,7 @@ ks_exec_open(const KsQueryRow *query)
 		exec->stream_scans = analysis->stream_references;
 		exec->lookups = analysis->lookups;
 		exec->op = plan->kind == KS_QUERY_APPEND ?
-			ks_append_create(query, plan) : ks_aggregate_create(query, plan, analysis);
+			ks_append_create(query, plan, analysis) : ks_aggregate_create(query, plan, analysis);
 	}
 	exec->lookup_blocks = count_lookup_blocks(exec);
 	ks_owner_leave(&scope);

@@ -127,6 +127,7 @@ aggregate_begin(KsOperator *base, MemoryContext cxt)
 	static KsKeySpec no_keys = {0, NULL};
 
 	op->cxt = cxt;
+	ks_late_filter_begin(&op->late_filter);
 	ks_agg_batch_reset(op->runner);
 	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
 								op->state_keys, op->state_hints);
@@ -143,6 +144,8 @@ aggregate_begin(KsOperator *base, MemoryContext cxt)
 		op->inputs_desc = CreateTupleDescCopy(RelationGetDescr(rel));
 		table_close(rel, NoLock);
 	}
+	if (op->plan->window == KS_WINDOW_SESSION)
+		ks_session_begin(op);
 	MemoryContextSwitchTo(old);
 }
 
@@ -174,9 +177,19 @@ flag_is_set(AggregateOperator *op, TupleTableSlot *slot, int agg)
 	return isnull || TextDatumGetCString(flags)[agg] == '1';
 }
 
-/* Loads the group's state, or starts it. */
-static void
-load_group(AggregateOperator *op, AggGroup *group)
+/* See aggregate_int.h. */
+void
+ks_aggregate_read_inputs_state(AggregateOperator *op, TupleTableSlot *slot, int64 *gid, int64 *ninputs)
+{
+	bool		isnull;
+
+	*gid = DatumGetInt64(slot_getattr(slot, op->plan->nkeys + STATE_GID, &isnull));
+	*ninputs = DatumGetInt64(slot_getattr(slot, op->plan->nkeys + STATE_NINPUTS, &isnull));
+}
+
+/* See aggregate_int.h. */
+void
+ks_aggregate_load_group(AggregateOperator *op, AggGroup *group)
 {
 	KsTableWriter *writer = op->writer;
 
@@ -186,13 +199,8 @@ load_group(AggregateOperator *op, AggGroup *group)
 		group->tid = writer->old_slot->tts_tid;
 	if (op->plan->keep_inputs)
 	{
-		bool		isnull;
-
 		if (group->exists)
-		{
-			group->gid = DatumGetInt64(slot_getattr(writer->old_slot, op->plan->nkeys + STATE_GID, &isnull));
-			group->ninputs = DatumGetInt64(slot_getattr(writer->old_slot, op->plan->nkeys + STATE_NINPUTS, &isnull));
-		}
+			ks_aggregate_read_inputs_state(op, writer->old_slot, &group->gid, &group->ninputs);
 		return;
 	}
 	group->values = palloc0(sizeof(KsAggValue) * Max(op->plan->naggs, 1));
@@ -211,9 +219,9 @@ load_group(AggregateOperator *op, AggGroup *group)
 	}
 }
 
-/* Keeps the aggregate arguments of a row. */
-static void
-keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
+/* See aggregate_int.h. */
+int
+ks_aggregate_keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot, int64 number)
 {
 	int			ninputs = op->plan->ninputs;
 	Datum	   *values = palloc0(sizeof(Datum) * (ninputs + 2));
@@ -232,13 +240,13 @@ keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
 	}
 	/* Its number; the group's is put in when it is known. */
 	values[0] = Int64GetDatum(0);
-	values[1] = Int64GetDatum(++group->ninputs);
-	input = &op->inputs[op->ninputs++];
+	values[1] = Int64GetDatum(number);
+	input = &op->inputs[op->ninputs];
 	input->group = group;
 	input->row = heap_form_tuple(op->inputs_desc, values, nulls);
-	group->changed = true;
 	pfree(values);
 	pfree(nulls);
+	return op->ninputs++;
 }
 
 /* Advances every aggregate of the group by the row. */
@@ -271,23 +279,36 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 	AggregateOperator *op = (AggregateOperator *) base;
 	MemoryContext old = MemoryContextSwitchTo(op->cxt);
 	AggGroup   *group;
+	KsBatch    *batch;
+	KsRow	   *row = NULL;
 	bool		isnew;
 
 	slot_getallattrs(slot);
 	if (base->check != NULL)
 		base->check(base, slot);
+	if (op->origin != NULL)
+		row = ks_row_origin_find(op->origin, slot, &batch);
+	if (op->plan->window != KS_WINDOW_NONE && ks_late_filter_drops(&op->late_filter, base, slot, batch, row))
+	{
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	if (op->sessions != NULL && !slot->tts_isnull[op->plan->window_key])
+	{
+		ks_session_add(op, slot);
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	group = (AggGroup *) ks_group_table_get(op->groups, slot->tts_values, slot->tts_isnull, &isnew);
 	if (isnew)
-		load_group(op, group);
-	if (op->origin != NULL)
-	{
-		KsBatch    *batch;
-		KsRow	   *row = ks_row_origin_find(op->origin, slot, &batch);
-
+		ks_aggregate_load_group(op, group);
+	if (row != NULL)
 		group->event_time = isnew ? row->event_time : Max(group->event_time, row->event_time);
-	}
 	if (op->plan->keep_inputs)
-		keep_input(op, group, slot);
+	{
+		(void) ks_aggregate_keep_input(op, group, slot, ++group->ninputs);
+		group->changed = true;
+	}
 	else
 		advance_group(op, group, slot);
 	MemoryContextSwitchTo(old);
@@ -328,9 +349,16 @@ aggregate_finish(KsOperator *base)
 
 		if (isnew)
 		{
-			load_group(op, group);
+			ks_aggregate_load_group(op, group);
 			group->event_time = DT_NOBEGIN;
 		}
+		MemoryContextSwitchTo(old);
+	}
+	if (op->sessions != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(op->cxt);
+
+		ks_session_merge(op);
 		MemoryContextSwitchTo(old);
 	}
 	ks_writer_close(op->writer);
@@ -494,6 +522,8 @@ write_states(AggregateOperator *op)
 								op->state_keys, op->state_hints);
 	if (op->state_is_visible)
 		ks_writer_listen(op->writer);
+	if (op->sessions != NULL)
+		(void) ks_session_write(op);
 	order = changed_groups(op, &changed);
 	for (int i = 0; i < changed; i++)
 	{
@@ -509,6 +539,9 @@ write_states(AggregateOperator *op)
 			ks_writer_update(op->writer, group->group.hash, &group->tid);
 		else
 			ks_writer_insert(op->writer, group->group.hash);
+		if (op->base.close != NULL && (!group->exists || op->sessions != NULL) &&
+			!group->group.nulls[op->plan->window_key])
+			ks_aggregate_note_window(op, group->group.keys[op->plan->window_key], false);
 	}
 	ks_writer_close(op->writer);
 	op->writer = NULL;
@@ -556,7 +589,9 @@ aggregate_apply(KsOperator *base)
 		changed = write_states(op);
 		if (op->plan->keep_inputs)
 			write_inputs(op);
-		if (!op->state_is_visible)
+		if (op->query->emit_final)
+			changed = 0;
+		else if (!op->state_is_visible)
 			changed = ks_aggregate_write_result(op);
 	}
 	PG_CATCH();
@@ -602,6 +637,7 @@ ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *ana
 	op->state_hints = ks_table_hints_create();
 	op->result_hints = ks_table_hints_create();
 	name_keys(op, analysis);
+	ks_aggregate_init_close(op, analysis);
 	if (!plan->keep_inputs)
 	{
 		op->aggs = palloc(sizeof(KsAgg *) * Max(plan->naggs, 1));

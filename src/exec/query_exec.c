@@ -40,6 +40,7 @@
 #include "exec/operator.h"
 #include "exec/query_exec.h"
 #include "plan/compile.h"
+#include "plan/window.h"
 #include "store/change.h"
 #include "store/dedup.h"
 
@@ -298,6 +299,7 @@ ks_exec_open(const KsQueryRow *query)
 		KsAnalysis *analysis = ks_analyze_view(query->view);
 		KsPlan	   *plan;
 
+		ks_window_bind(analysis, query);
 		if (query->kind == KS_QUERY_STREAM)
 			plan = ks_compile_stream(analysis, query->relation);
 		else
@@ -312,7 +314,7 @@ ks_exec_open(const KsQueryRow *query)
 		if (plan->kind == KS_QUERY_STREAM)
 			exec->op = ks_emit_create(query, plan);
 		else if (plan->kind == KS_QUERY_APPEND)
-			exec->op = ks_append_create(query, plan);
+			exec->op = ks_append_create(query, plan, analysis);
 		else
 			exec->op = ks_aggregate_create(query, plan, analysis);
 	}
@@ -337,6 +339,47 @@ ks_exec_lookups(const KsQueryExec *exec)
 }
 
 /* See query_exec.h. */
+bool
+ks_exec_needs_watermark(const KsQueryExec *exec)
+{
+	return exec->op->close != NULL;
+}
+
+/* See query_exec.h. */
+void
+ks_exec_set_watermark(KsQueryExec *exec, TimestampTz watermark)
+{
+	exec->op->watermark = watermark;
+}
+
+/* See query_exec.h. */
+TimestampTz
+ks_exec_next_close(const KsQueryExec *exec)
+{
+	return exec->op->next_close(exec->op);
+}
+
+/* See query_exec.h. */
+int64
+ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more)
+{
+	KsOwnerScope scope;
+	MemoryContext old;
+	int64		rows;
+
+	*more = false;
+	SPI_connect();
+	ks_owner_enter(exec->query, &scope);
+	old = MemoryContextSwitchTo(exec->attempt_cxt);
+	rows = exec->op->close(exec->op, watermark, limit, more);
+	MemoryContextSwitchTo(old);
+	ks_owner_leave(&scope);
+	SPI_finish();
+	MemoryContextReset(exec->attempt_cxt);
+	return rows;
+}
+
+/* See query_exec.h. */
 void
 ks_exec_start(KsQueryExec *exec)
 {
@@ -344,6 +387,7 @@ ks_exec_start(KsQueryExec *exec)
 
 	SPI_connect();
 	ks_owner_enter(exec->query, &scope);
+	exec->op->late = NIL;
 	exec->op->begin(exec->op, exec->attempt_cxt);
 	exec->op->finish(exec->op);
 	(void) exec->op->apply(exec->op);
@@ -492,7 +536,10 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 	PG_TRY();
 	{
 		if (begin)
+		{
+			exec->op->late = NIL;
 			exec->op->begin(exec->op, exec->attempt_cxt);
+		}
 		if ((exec->record_by_record || run->each_alone) && !check_only)
 			execute_each_row(run);
 		else
@@ -732,6 +779,24 @@ show_batches(ExecRun *run)
 	hide_duplicates(run);
 }
 
+/* Copies what was left out as late, from the attempt's memory. */
+static void
+take_late_rows(ExecRun *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->cxt);
+	ListCell   *lc;
+
+	foreach(lc, run->exec->op->late)
+	{
+		KsLateRow  *late = palloc(sizeof(KsLateRow));
+
+		*late = *(KsLateRow *) lfirst(lc);
+		run->result->late = lappend(run->result->late, late);
+	}
+	run->exec->op->late = NIL;
+	MemoryContextSwitchTo(old);
+}
+
 /* See query_exec.h. */
 void
 ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
@@ -752,6 +817,7 @@ ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 		/* The rest looks at tables only; streams read there are not this batch's. */
 		ks_batch_hide_all();
 		result->rows_out = exec->op->apply(exec->op);
+		take_late_rows(&run);
 	}
 	PG_FINALLY();
 	{

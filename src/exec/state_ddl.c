@@ -43,6 +43,7 @@
 #include "exec/query_exec.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
+#include "plan/window.h"
 #include "store/change.h"
 #include "store/guard.h"
 
@@ -153,22 +154,49 @@ adopt_table(const char *name, KsQueryRow *row)
 	return relid;
 }
 
-/* Index over the keys of the state table. */
+/* Index over the keys of the state table; a session comes last in it, so that the sessions of a key lie together. */
 static char *
 state_index(const KsPlan *plan, const char *name)
 {
 	StringInfoData sql;
+	int			last = plan->window == KS_WINDOW_SESSION ? plan->window_key : plan->nkeys - 1;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE UNIQUE INDEX ON kstream_state.%s (", name);
-	for (int i = 0; i < plan->nkeys; i++)
+	for (int n = 0; n < plan->nkeys; n++)
 	{
-		appendStringInfo(&sql, "%sk%d", i > 0 ? ", " : "", i + 1);
+		int			i = n == plan->nkeys - 1 ? last : n < last ? n : n + 1;
+
+		appendStringInfo(&sql, "%sk%d", n > 0 ? ", " : "", i + 1);
 		if (OidIsValid(plan->key_collations[i]) && get_collation_isdeterministic(plan->key_collations[i]))
 			appendStringInfoString(&sql, " COLLATE pg_catalog.\"C\"");
 	}
 	appendStringInfoString(&sql, ") NULLS NOT DISTINCT WITH (fillfactor = 80)");
 	return sql.data;
+}
+
+/*
+ * Indexes over the time by which rows leave a table.  A row that is updated
+ * keeps its window, so these do not keep updates from staying on the page.
+ */
+static void
+create_time_indexes(KsAnalysis *analysis, const KsQueryRow *row)
+{
+	bool		expires = row->retention_us >= 0;
+	const char *relation = qualified_name(row->relation);
+
+	if (analysis->kind == KS_QUERY_APPEND)
+	{
+		if (expires)
+			run_ddl(psprintf("CREATE INDEX ON %s (%s)", relation,
+							 quote_identifier(get_attname(row->relation, analysis->time_column, false))));
+		return;
+	}
+	if (OidIsValid(row->state) && (row->emit_final || expires))
+		run_ddl(psprintf("CREATE INDEX ON %s (upper(k%d))", qualified_name(row->state), analysis->window_key + 1));
+	if (expires && (analysis->state_is_visible || row->emit_final))
+		run_ddl(psprintf("CREATE INDEX ON %s (upper(%s))", relation,
+						 quote_identifier(list_nth(analysis->key_columns, analysis->window_key))));
 }
 
 /* The state table. */
@@ -254,9 +282,11 @@ void
 ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 {
 	row->key_columns = analysis->key_columns;
+	ks_window_bind(analysis, row);
 	if (analysis->kind == KS_QUERY_APPEND)
 	{
 		create_result_key(analysis, row, primary_key);
+		create_time_indexes(analysis, row);
 		return;
 	}
 	if (primary_key != NIL)
@@ -270,6 +300,7 @@ ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 		if (plan->keep_inputs)
 			create_inputs_table(plan, row);
 	}
+	create_time_indexes(analysis, row);
 	CommandCounterIncrement();
 	if (analysis->global)
 		start_query(row);

@@ -43,6 +43,7 @@
 #include "base/compat.h"
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
+#include "plan/window.h"
 
 static bool reads_stream(Node *node, void *context);
 static void check_query(Query *query, bool top);
@@ -125,6 +126,17 @@ inline_ctes(Node *node, InlineContext *cxt)
 		return query_tree_walker(query, inline_ctes, &inner, QTW_IGNORE_CTE_SUBQUERIES);
 	}
 	return expression_tree_walker(node, inline_ctes, cxt);
+}
+
+/* See analyze.h. */
+Query *
+ks_view_query_resolved(Oid view)
+{
+	Query	   *query = view_query(view);
+	InlineContext cxt = {NIL};
+
+	(void) inline_ctes((Node *) query, &cxt);
+	return query;
 }
 
 /*
@@ -711,5 +723,6 @@ ks_analyze_view(Oid view)
 		analyze_aggregate(analysis);
 	else
 		analysis->kind = KS_QUERY_APPEND;
+	ks_window_find(analysis, checked);
 	return analysis;
 }

@@ -15,7 +15,8 @@
  *
  * An aggregate without ORDER BY sees records in order of arrival.  Where a join
  * may mix them up, the row statement sorts; where the stream is hidden in a
- * sub-query, so that there is nothing to sort by, it is run record by record.
+ * sub-query, so that there is nothing to sort by, or is read by several branches
+ * of UNION ALL, it is run record by record.
  *
  * Runs in: worker or any backend, in a transaction, under the settings pinned
  * with the query (names are deparsed for the search_path they are parsed with).
@@ -272,14 +273,29 @@ order_by_offset(Query *query)
 	return false;
 }
 
+/*
+ * keeps_order
+ *		Do the rows of the row statement come in the order of their records, or can
+ *		they be sorted?  Not where branches of UNION ALL read the same stream, which
+ *		come one after the other.
+ */
+static bool
+keeps_order(KsAnalysis *analysis, Query *query)
+{
+	if (analysis->stream_references > list_length(analysis->streams))
+		return false;
+	return !analysis->may_reorder || order_by_offset(query);
+}
+
 /* Has the row statement name the record of each row, or run record by record. */
-static void
+static Query *
 add_origin(KsPlan *plan, Query *query)
 {
-	int			width = list_length(query->targetList);
+	Query	   *named = copyObject(query);	/* left half done where it cannot be */
 
-	plan->origin = ks_add_origin(query) ? width : -1;
+	plan->origin = ks_add_origin(named) ? list_length(query->targetList) : -1;
 	plan->record_by_record = plan->origin < 0;
+	return plan->origin < 0 ? query : named;
 }
 
 /* The row statement of an aggregate. */
@@ -293,9 +309,9 @@ compile_row_statement(KsAnalysis *analysis, KsPlan *plan, List *tlist)
 	query->havingQual = NULL;
 	query->hasAggs = false;
 	if (plan->wants_origin)
-		add_origin(plan, query);
-	if (analysis->may_reorder && order_matters(analysis) && !order_by_offset(query))
-		plan->record_by_record |= arrival_matters(analysis);
+		query = add_origin(plan, query);
+	if (order_matters(analysis) && !keeps_order(analysis, query) && arrival_matters(analysis))
+		plan->record_by_record = true;
 	return pg_get_querydef(query, true);
 }
 
@@ -582,7 +598,10 @@ ks_compile(KsAnalysis *analysis, Oid inputs, bool wants_origin)
 	List	   *tlist;
 
 	plan->kind = analysis->kind;
-	plan->wants_origin = wants_origin;
+	plan->window = analysis->window;
+	plan->window_key = analysis->window_key;
+	/* the late filter asks for the time of the record's partition */
+	plan->wants_origin = wants_origin || plan->window != KS_WINDOW_NONE;
 	plan->origin = -1;
 	plan->nout = ExecCleanTargetListLength(analysis->query->targetList);
 	if (plan->kind == KS_QUERY_APPEND)
@@ -590,7 +609,7 @@ ks_compile(KsAnalysis *analysis, Oid inputs, bool wants_origin)
 		Query	   *query = copyObject(analysis->query);
 
 		if (wants_origin)
-			add_origin(plan, query);
+			query = add_origin(plan, query);
 		plan->row_sql = pg_get_querydef(query, true);
 		return plan;
 	}

@@ -39,7 +39,7 @@ typedef struct KsPlan
 
 	bool		record_by_record;	/* run row_sql for each record alone, to keep their order */
 
-	bool		wants_origin;	/* the record that each row comes from has to be known ... */
+	bool		wants_origin;	/* the record that each row comes from has to be known, for windows too ... */
 	int			origin;			/* ... first of the columns of KsOriginColumn, or -1: run record by record */
 
 	/* Rows that go to a stream. */
@@ -57,6 +57,8 @@ typedef struct KsPlan
 	int			naggs;
 	KsPlanAgg  *aggs;
 	bool		keep_inputs;
+	KsWindowKind window;
+	int			window_key;
 	KsPlanOutput *outputs;		/* nout entries, or NULL: final_sql computes them */
 	char	   *final_sql;		/* over KS_GROUPS_RELATION (k1.., a1.., g); its last column is g */
 	char	   *recompute_sql;	/* of one group, from kept inputs: $1 = group id, $2.. = keys */

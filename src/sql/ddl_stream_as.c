@@ -28,6 +28,7 @@
 
 #include "catalog/stream_def.h"
 #include "plan/compile.h"
+#include "plan/window.h"
 #include "sql/ddl_query.h"
 #include "sql/ddl_util.h"
 #include "sql/query_options.h"
@@ -61,8 +62,13 @@ enum
 
 /* Options that make no sense for rows that do not change. */
 static void
-refuse_table_options(const KsQueryOptions *options)
+refuse_table_options(const KsQueryRow *row, const KsQueryOptions *options)
 {
+	if (row->emit_final)
+		ks_refuse_argument("emit => 'final'",
+						   "Leave it out; only windows come to an end, and they need kstream.create_table_as, which has an argument topic.");
+	if (row->retention_us >= 0)
+		ks_refuse_argument("retention", "Leave it out; the log of the stream has its own retention.");
 	if (options->access_method != NULL)
 		ks_refuse_argument("store", "Leave it out; a stream's records are in its log.");
 	if (options->keep_changes != NULL)
@@ -178,6 +184,7 @@ create_stream(FunctionCallInfo fcinfo, RangeVar *name, Oid view, KsAnalysis *ana
 static void
 store_query(KsQueryRow *row, KsAnalysis *analysis)
 {
+	ks_window_bind(analysis, row);
 	(void) ks_compile_stream(analysis, row->relation);
 	if (row->name == NULL)
 		ks_depend_internally(row->view, row->relation);
@@ -204,7 +211,7 @@ ks_create_stream_as(PG_FUNCTION_ARGS)
 	KsAnalysis *analysis;
 
 	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
-	refuse_table_options(&options);
+	refuse_table_options(&row, &options);
 	row.id = ks_object_id_next();
 	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
@@ -284,7 +291,7 @@ ks_insert_into(PG_FUNCTION_ARGS)
 	ks_relation_check_owner(stream);
 	def = load_stream(stream);
 	ks_read_query_options(fcinfo, INSERT_OPTIONS_FIRST, &row, &options);
-	refuse_table_options(&options);
+	refuse_table_options(&row, &options);
 	if (options.at_least_once != def->at_least_once)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -385,13 +385,17 @@ ks_changes(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- position */
 
-/* The answer for a snapshot, kept for the rows of the same statement. */
+/*
+ * The answer for a snapshot, kept for the rows of the same statement.  Of the
+ * transactions between xmin and xmax some may have ended from one snapshot to
+ * another, but none can have begun: as many are the same.
+ */
 typedef struct PositionCache
 {
 	Oid			relation;
-	uint64		completed;		/* transactions that had ended, in the snapshot */
 	TransactionId xmin;
 	TransactionId xmax;
+	uint32		running;
 	CommandId	curcid;
 	int64		position;
 } PositionCache;
@@ -400,9 +404,9 @@ typedef struct PositionCache
 static bool
 cache_is_valid(const PositionCache *cache, Oid relation, Snapshot snapshot)
 {
-	return cache != NULL && cache->relation == relation && snapshot->snapXactCompletionCount != 0 &&
-		cache->completed == snapshot->snapXactCompletionCount && cache->xmin == snapshot->xmin &&
-		cache->xmax == snapshot->xmax && cache->curcid == snapshot->curcid;
+	return cache != NULL && cache->relation == relation && !snapshot->takenDuringRecovery &&
+		cache->xmin == snapshot->xmin && cache->xmax == snapshot->xmax &&
+		cache->running == snapshot->xcnt && cache->curcid == snapshot->curcid;
 }
 
 /* Remembers the answer for the snapshot. */
@@ -414,9 +418,9 @@ fill_cache(FmgrInfo *flinfo, Oid relation, Snapshot snapshot, int64 position)
 	if (cache == NULL)
 		cache = flinfo->fn_extra = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(PositionCache));
 	cache->relation = relation;
-	cache->completed = snapshot->snapXactCompletionCount;
 	cache->xmin = snapshot->xmin;
 	cache->xmax = snapshot->xmax;
+	cache->running = snapshot->xcnt;
 	cache->curcid = snapshot->curcid;
 	cache->position = position;
 }

@@ -48,7 +48,7 @@ CREATE TABLE kstream_catalog.query
 	name			text UNIQUE,
 	CHECK ((view IS NULL) <> (source IS NULL))
 );
-CREATE UNIQUE INDEX query_relation ON kstream_catalog.query (relation) WHERE name IS NULL;
+CREATE INDEX query_relation ON kstream_catalog.query (relation);
 COMMENT ON TABLE kstream_catalog.query IS 'one row per continuous query and per KTable read from a topic; name: of one more query that feeds a stream';
 
 CREATE TABLE kstream_catalog.position

@@ -4,7 +4,7 @@
  *
  * A sink has a target, the foreign table that describes topic and format: the
  * stream itself (kind 'stream'), or a hidden one (kstream_query.out_<id>) for
- * the changes of a table.  Its outbox is a log ordered at commit, in two halves.
+ * the changes of a table, whose columns are those of the table itself.  Its outbox is a log ordered at commit, in two halves.
  */
 CREATE TABLE kstream_catalog.sink
 (
@@ -30,9 +30,9 @@ CREATE TABLE kstream_catalog.sink
 	last_error		text,
 	last_error_at	timestamptz,
 	restarts		bigint NOT NULL DEFAULT 0,
-	created_at		timestamptz NOT NULL DEFAULT now()
+	created_at		timestamptz NOT NULL DEFAULT now(),
+	key_columns		text[]
 );
-CREATE UNIQUE INDEX sink_relation ON kstream_catalog.sink (relation) WHERE kind <> 'sink';
 COMMENT ON TABLE kstream_catalog.sink IS 'one row per topic that a stream or a table is published to';
 
 CREATE TABLE kstream_catalog.published

@@ -53,3 +53,8 @@ IS 'adds a query that feeds a stream; returns its name, by which kstream.drop_qu
 CREATE FUNCTION kstream.drop_query(name text) RETURNS void
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'ks_drop_query';
 COMMENT ON FUNCTION kstream.drop_query(text) IS 'removes a query made by kstream.insert_into; its stream stays';
+
+CREATE FUNCTION kstream.resync(name text, mode text DEFAULT 'replay') RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'ks_resync';
+COMMENT ON FUNCTION kstream.resync(text, text)
+IS 'says how publishing goes on when a database and its topic differ: replay (wait until the database has computed anew what it had published), continue (publish what is committed from now on), republish (publish again what the outbox holds)';

@@ -12,7 +12,9 @@ SELECT c.oid::regclass::text AS name,
 	o.key,
 	coalesce(o.key_format, CASE WHEN o.key LIKE '%,%' THEN 'json' ELSE 'text' END) AS key_format,
 	o."timestamp",
-	coalesce(l.partitions, o.partitions::int) AS partitions
+	coalesce(l.partitions, o.partitions::int) AS partitions,
+	o.dedup_key,
+	CASE WHEN o.dedup_key IS NOT NULL THEN coalesce(o.dedup_window, '1 day')::interval END AS dedup_window
 FROM pg_catalog.pg_foreign_table t
 	JOIN pg_catalog.pg_class c ON c.oid = t.ftrelid
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -25,7 +27,9 @@ FROM pg_catalog.pg_foreign_table t
 			max(option_value) FILTER (WHERE option_name = 'key') AS key,
 			max(option_value) FILTER (WHERE option_name = 'key_format') AS key_format,
 			max(option_value) FILTER (WHERE option_name = 'timestamp') AS "timestamp",
-			max(option_value) FILTER (WHERE option_name = 'partitions') AS partitions
+			max(option_value) FILTER (WHERE option_name = 'partitions') AS partitions,
+			max(option_value) FILTER (WHERE option_name = 'dedup_key') AS dedup_key,
+			max(option_value) FILTER (WHERE option_name = 'dedup_window') AS dedup_window
 		FROM pg_catalog.pg_options_to_table(t.ftoptions)) o
 WHERE w.fdwname = 'kstream' AND n.nspname <> 'kstream_query'
 	AND (pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE'));
@@ -196,6 +200,15 @@ FROM kstream_catalog.query q
 	JOIN pg_catalog.pg_class c ON c.oid = r.store
 WHERE pg_has_role(qc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE')
 UNION ALL
+SELECT q.relation::text, 'keys', d.relation,
+	coalesce(nullif(pg_stat_get_live_tuples(d.relation), 0), greatest(c.reltuples, 0)::bigint),
+	pg_total_relation_size(d.relation)
+FROM kstream_catalog.dedup_part d
+	JOIN kstream_catalog.query q ON q.id = d.query
+	JOIN pg_catalog.pg_class qc ON qc.oid = q.relation
+	JOIN pg_catalog.pg_class c ON c.oid = d.relation
+WHERE pg_has_role(qc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE')
+UNION ALL
 SELECT l.relation::text, 'log', l.log,
 	coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0)::bigint),
 	pg_total_relation_size(l.log) + pg_total_relation_size(l.segments)
@@ -212,7 +225,62 @@ FROM kstream_catalog.changelog l
 	CROSS JOIN LATERAL (VALUES (l.log0, l.segments0), (l.log1, l.segments1)) AS r(log, segments)
 	JOIN pg_catalog.pg_class c ON c.oid = r.log
 WHERE pg_has_role(tc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW kstream.stat_store IS 'tables that hold results, states, local logs and changes: rows as last estimated, and bytes';
+COMMENT ON VIEW kstream.stat_store IS 'tables that hold results, states, keys seen (see dedup_key), local logs and changes: rows as last estimated, and bytes';
 
-GRANT SELECT ON kstream.streams, kstream.queries, kstream.tables, kstream.dead_letters,
+CREATE VIEW kstream.sinks WITH (security_barrier) AS
+SELECT coalesce(k.name, coalesce(q.relation, k.relation)::text) AS name,
+	coalesce(q.relation, k.relation) AS relation,
+	coalesce(o.topic, tc.relname::text) AS topic,
+	p.position,
+	greatest(b.end_position - p.position, 0) AS lag_rows,
+	CASE WHEN b.end_position > p.position
+		THEN greatest(extract(epoch FROM clock_timestamp() - b.oldest), 0)::double precision
+		ELSE 0
+	END AS lag_seconds,
+	CASE
+		WHEN k.instance <> kstream_catalog.instance_id() THEN 'blocked'
+		WHEN k.paused THEN 'paused'
+		WHEN s.state IS NOT NULL AND s.generation = k.generation THEN s.state
+		WHEN k.last_error IS NOT NULL THEN 'failed'
+		ELSE 'starting'
+	END AS state,
+	k.last_error,
+	k.last_error_at,
+	greatest(k.restarts, s.restarts) AS restarts,
+	k.kind,
+	c.relowner::regrole AS owner,
+	f.srvname AS server,
+	k.key_columns AS key,
+	coalesce(o.format, 'json') AS format,
+	k.envelope,
+	k.headers,
+	k.guarantee,
+	p.in_doubt,
+	b.bytes AS outbox_bytes,
+	CASE
+		WHEN k.instance <> kstream_catalog.instance_id()
+			THEN 'comes from another database; kstream.resume(name) lets it go on here'
+		WHEN NOT k.paused AND s.generation = k.generation AND s.state <> 'failed' THEN s.detail
+	END AS detail,
+	k.last_sqlstate,
+	k.id
+FROM kstream_catalog.sink k
+	JOIN kstream_catalog.published p ON p.sink = k.id
+	JOIN pg_catalog.pg_class c ON c.oid = k.relation
+	JOIN pg_catalog.pg_class tc ON tc.oid = k.target
+	LEFT JOIN kstream_catalog.query q ON q.source = k.relation
+	JOIN pg_catalog.pg_foreign_table t ON t.ftrelid = k.target
+	JOIN pg_catalog.pg_foreign_server f ON f.oid = t.ftserver
+	CROSS JOIN LATERAL kstream_catalog.sink_outbox(k.id) AS b
+	CROSS JOIN LATERAL (
+		SELECT max(option_value) FILTER (WHERE option_name = 'topic') AS topic,
+			max(option_value) FILTER (WHERE option_name = 'format') AS format
+		FROM pg_catalog.pg_options_to_table(t.ftoptions)) o
+	LEFT JOIN kstream_catalog.stat_query_shmem()
+		AS s(query, state, detail, sqlstate, error_at, since, generation, pid, restarts)
+		ON s.query = k.id
+WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW kstream.sinks IS 'what is published to topics, how far, and how it fares';
+
+GRANT SELECT ON kstream.streams, kstream.queries, kstream.tables, kstream.sinks, kstream.dead_letters,
 	kstream.late_records, kstream.stat_query, kstream.stat_partition, kstream.stat_store TO PUBLIC;

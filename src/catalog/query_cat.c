@@ -196,8 +196,16 @@ ks_query_load(int32 id)
 KsQueryRow *
 ks_query_load_by_relation(Oid relation)
 {
-	return load_by_key("query_relation", Anum_query_relation, F_OIDEQ,
-					   ObjectIdGetDatum(relation));
+	ListCell   *lc;
+
+	foreach(lc, ks_query_feeders(relation))
+	{
+		KsQueryRow *row = ks_query_load(lfirst_int(lc));
+
+		if (row != NULL && row->name == NULL)
+			return row;
+	}
+	return NULL;
 }
 
 /* The query with that name of its own, or NULL. */
@@ -218,7 +226,7 @@ ks_query_feeders(Oid relation)
 	List	   *ids = NIL;
 
 	ScanKeyInit(&key, Anum_query_relation, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+	scan = systable_beginscan(rel, ks_catalog_relid("query_relation"), true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		bool		isnull;
@@ -360,7 +368,7 @@ ks_query_insert(const KsQueryRow *row)
 	CommandCounterIncrement();
 }
 
-/* Removes a query with its positions and dead letters. */
+/* Removes a query with all that the catalog holds about it. */
 void
 ks_query_delete(int32 id)
 {
@@ -369,6 +377,8 @@ ks_query_delete(int32 id)
 
 	ks_catalog_execute("DELETE FROM kstream_catalog.position WHERE query = $1", 1, types, values);
 	ks_catalog_execute("DELETE FROM kstream_catalog.dead_letter WHERE query = $1", 1, types, values);
+	ks_catalog_execute("DELETE FROM kstream_catalog.dedup WHERE query = $1", 1, types, values);
+	ks_catalog_execute("DELETE FROM kstream_catalog.dedup_part WHERE query = $1", 1, types, values);
 	ks_catalog_execute("DELETE FROM kstream_catalog.query WHERE id = $1", 1, types, values);
 }
 
@@ -385,6 +395,17 @@ ks_query_set_paused(int32 id, bool paused)
 				   " generation = generation + 1,"
 				   " last_sqlstate = NULL, last_error = NULL, last_error_at = NULL"
 				   " WHERE id = $1", 3, types, values);
+}
+
+/* Has the query compiled anew by its worker, once this transaction has committed. */
+void
+ks_query_reopen(int32 id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(id)};
+
+	ks_catalog_execute("UPDATE kstream_catalog.query SET generation = generation + 1 WHERE id = $1",
+					   1, types, values);
 }
 
 /* Remembers why the query failed. */

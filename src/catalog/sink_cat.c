@@ -52,9 +52,10 @@ enum
 	Anum_sink_last_error,
 	Anum_sink_last_error_at,
 	Anum_sink_restarts,
-	Anum_sink_created_at
+	Anum_sink_created_at,
+	Anum_sink_key_columns
 };
-#define Natts_sink Anum_sink_created_at
+#define Natts_sink Anum_sink_key_columns
 
 /* Columns of kstream_catalog.published. */
 enum
@@ -120,6 +121,8 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 	row->instance = TEXT_OR_NULL(instance);
 	row->generation = DatumGetInt32(VALUE(generation));
 	row->last_error = TEXT_OR_NULL(last_error);
+	if (!nulls[Anum_sink_key_columns - 1])
+		row->key_columns = ks_list_from_array(VALUE(key_columns));
 #undef VALUE
 #undef TEXT_OR_NULL
 	pfree(values);
@@ -254,11 +257,22 @@ ks_sink_insert(const KsSinkRow *row)
 	SET(generation, Int32GetDatum(1));
 	SET(restarts, Int64GetDatum(0));
 	SET(created_at, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	if (row->key_columns != NIL)
+		SET(key_columns, ks_array_from_list(row->key_columns));
 #undef SET
 	CatalogTupleInsert(rel, heap_form_tuple(desc, values, nulls));
 	table_close(rel, NoLock);
 	insert_published(row->id);
 	CommandCounterIncrement();
+}
+
+/* See sink_cat.h. */
+int32
+ks_sink_choose_id(KsSinkRow *row)
+{
+	if (row->id == 0)
+		row->id = ks_object_id_next();
+	return row->id;
 }
 
 /* Removes a sink. */

@@ -43,6 +43,7 @@ typedef struct KsSinkRow
 	char	   *instance;		/* ks_instance_id() of the database it publishes from */
 	int32		generation;
 	char	   *last_error;
+	List	   *key_columns;	/* char *: of a table, what the record key is made of; NIL: none */
 } KsSinkRow;
 
 /* How far a sink is known to have published. */
@@ -65,6 +66,7 @@ extern List *ks_sinks_of_relation(Oid relation);	/* KsSinkRow *, named ones too 
 extern List *ks_sink_ids(void); /* int list, ascending */
 
 extern void ks_sink_insert(const KsSinkRow *row);
+extern int32 ks_sink_choose_id(KsSinkRow *row); /* gives it a number, if it has none yet */
 extern void ks_sink_delete(int32 id);
 extern void ks_sink_set_paused(int32 id, bool paused);
 extern void ks_sink_set_half(int32 id, int half);

@@ -5,6 +5,7 @@
 #ifndef KS_QUERY_EXEC_H
 #define KS_QUERY_EXEC_H
 
+#include "catalog/owner.h"
 #include "catalog/query_cat.h"
 #include "stream/batch.h"
 
@@ -44,16 +45,8 @@ extern List *ks_exec_lookups(const KsQueryExec *exec);
 
 /*
  * Runs as the owner of the query's relation under the settings pinned with it,
- * until ks_owner_leave.  After an error the transaction's abort restores both.
+ * until ks_owner_leave (catalog/owner.h).
  */
-typedef struct KsOwnerScope
-{
-	Oid			userid;
-	int			sec_context;
-	int			guc_level;
-} KsOwnerScope;
-
 extern void ks_owner_enter(const KsQueryRow *query, KsOwnerScope *scope);
-extern void ks_owner_leave(const KsOwnerScope *scope);
 
 #endif							/* KS_QUERY_EXEC_H */

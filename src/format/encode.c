@@ -14,9 +14,20 @@
 #include "format/encoding.h"
 #include "format/json_write.h"
 #include "format/scanner.h"
+#include "format/value_writer.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+
+struct KsEncoder
+{
+	const KsStreamDef *def;
+	KsValueWriter *columns;		/* [attnum - 1] */
+	KsRowLayout *layout;		/* of the row as a JSON object */
+	bool		value_settings; /* values depend on settings of the session */
+	bool		key_settings;
+	StringInfoData scratch;
+};
 
 /* Makes what was appended from the given position on UTF-8. */
 static void
@@ -92,6 +103,28 @@ in_value(const KsColumnDef *column)
 	return column->kind == KS_COL_VALUE || column->kind == KS_COL_KEY;
 }
 
+/* See encode.h. */
+KsEncoder *
+ks_encoder_create(const KsStreamDef *def)
+{
+	KsEncoder  *encoder = palloc0(sizeof(KsEncoder));
+
+	encoder->def = def;
+	encoder->columns = palloc0(sizeof(KsValueWriter) * Max(def->natts, 1));
+	for (int i = 0; i < def->natts; i++)
+	{
+		if (!in_value(&def->columns[i]))
+			continue;
+		ks_value_writer_init(&encoder->columns[i], def->columns[i].typid);
+		encoder->value_settings |= ks_value_needs_settings(&encoder->columns[i]);
+	}
+	for (int i = 0; i < def->nkeys; i++)
+		encoder->key_settings |= ks_value_needs_settings(&encoder->columns[def->keys[i] - 1]);
+	encoder->layout = ks_row_layout_create(def);
+	initStringInfo(&encoder->scratch);
+	return encoder;
+}
+
 /* Appends a field of csv, in quotes where they are needed. */
 static void
 write_csv_field(StringInfo buf, const char *str)
@@ -113,14 +146,13 @@ write_csv_field(StringInfo buf, const char *str)
 
 /* Appends a line of csv. */
 static void
-write_csv(StringInfo buf, const KsStreamDef *def, const Datum *values, const bool *nulls)
+write_csv(KsEncoder *encoder, StringInfo buf, const Datum *values, const bool *nulls)
 {
+	const KsStreamDef *def = encoder->def;
 	bool		first = true;
 
 	for (int i = 0; i < def->natts; i++)
 	{
-		StringInfoData field;
-
 		if (!in_value(&def->columns[i]))
 			continue;
 		if (!first)
@@ -128,10 +160,28 @@ write_csv(StringInfo buf, const KsStreamDef *def, const Datum *values, const boo
 		first = false;
 		if (nulls[i])
 			continue;
-		initStringInfo(&field);
-		ks_write_text(&field, values[i], def->columns[i].typid);
-		write_csv_field(buf, field.data);
-		pfree(field.data);
+		resetStringInfo(&encoder->scratch);
+		ks_value_write_text(&encoder->columns[i], &encoder->scratch, values[i]);
+		write_csv_field(buf, encoder->scratch.data);
+	}
+}
+
+/* Appends the row as a JSON object. */
+static void
+write_object(KsEncoder *encoder, StringInfo buf, const Datum *values, const bool *nulls)
+{
+	for (int i = 0; i < encoder->layout->npieces; i++)
+	{
+		KsRowPiece *piece = &encoder->layout->pieces[i];
+		int			n = piece->attnum - 1;
+
+		appendBinaryStringInfo(buf, piece->text, piece->len);
+		if (n < 0)
+			continue;
+		if (nulls[n])
+			appendBinaryStringInfo(buf, "null", 4);
+		else
+			ks_value_write_json(&encoder->columns[n], buf, values[n]);
 	}
 }
 
@@ -158,30 +208,87 @@ single_column(const KsStreamDef *def)
 
 /* Appends the record value; false if there is none. */
 static bool
-write_value(StringInfo buf, const KsStreamDef *def, const Datum *values, const bool *nulls)
+write_value(KsEncoder *encoder, StringInfo buf, const Datum *values, const bool *nulls)
 {
-	const KsColumnDef *column;
+	const KsStreamDef *def = encoder->def;
+	int			n;
 
 	if (def->format == KS_FORMAT_JSON)
 	{
-		ks_write_paths(buf, def, values, nulls);
+		write_object(encoder, buf, values, nulls);
 		return true;
 	}
 	if (def->format == KS_FORMAT_CSV)
 	{
-		write_csv(buf, def, values, nulls);
+		write_csv(encoder, buf, values, nulls);
 		return true;
 	}
-	column = single_column(def);
-	if (nulls[column->attnum - 1])
+	n = single_column(def)->attnum - 1;
+	if (nulls[n])
 		return false;
 	if (def->format == KS_FORMAT_BYTEA)
-		write_bytes(buf, values[column->attnum - 1]);
+		write_bytes(buf, values[n]);
 	else if (def->format == KS_FORMAT_JSONB)
-		ks_write_json(buf, values[column->attnum - 1], column->typid);
+		ks_value_write_json(&encoder->columns[n], buf, values[n]);
 	else
-		ks_write_text(buf, values[column->attnum - 1], column->typid);
+		ks_value_write_text(&encoder->columns[n], buf, values[n]);
 	return true;
+}
+
+/* What one call of the encoder is to write. */
+typedef bool (*WriteFunction) (KsEncoder *encoder, StringInfo buf, const Datum *values, const bool *nulls);
+
+/* Writes under settings of our own, where they matter. */
+static bool
+write_settled(KsEncoder *encoder, bool settings, WriteFunction write, StringInfo buf,
+			  const Datum *values, const bool *nulls)
+{
+	KsOutputSettings saved;
+	volatile bool result = false;
+
+	if (!settings)
+		return write(encoder, buf, values, nulls);
+	ks_output_begin(&saved);
+	PG_TRY();
+	{
+		result = write(encoder, buf, values, nulls);
+	}
+	PG_FINALLY();
+	{
+		ks_output_end(&saved);
+	}
+	PG_END_TRY();
+	return result;
+}
+
+/* See encode.h. */
+bool
+ks_encoder_value(KsEncoder *encoder, StringInfo buf, const Datum *values, const bool *nulls)
+{
+	int			start = buf->len;
+	bool		result = write_settled(encoder, encoder->value_settings, write_value, buf, values, nulls);
+
+	if (encoder->def->format != KS_FORMAT_BYTEA)
+		finish_text(buf, start);
+	return result;
+}
+
+/* write_object as a WriteFunction. */
+static bool
+write_any_object(KsEncoder *encoder, StringInfo buf, const Datum *values, const bool *nulls)
+{
+	write_object(encoder, buf, values, nulls);
+	return true;
+}
+
+/* See encode.h. */
+void
+ks_encoder_object(KsEncoder *encoder, StringInfo buf, const Datum *values, const bool *nulls)
+{
+	int			start = buf->len;
+
+	(void) write_settled(encoder, encoder->value_settings, write_any_object, buf, values, nulls);
+	finish_text(buf, start);
 }
 
 /* See encode.h. */
@@ -189,23 +296,7 @@ bool
 ks_encode_value(StringInfo buf, const KsStreamDef *def, const Datum *values,
 				const bool *nulls)
 {
-	KsOutputSettings saved;
-	int			start = buf->len;
-	volatile bool result = false;
-
-	ks_output_begin(&saved);
-	PG_TRY();
-	{
-		result = write_value(buf, def, values, nulls);
-	}
-	PG_FINALLY();
-	{
-		ks_output_end(&saved);
-	}
-	PG_END_TRY();
-	if (def->format != KS_FORMAT_BYTEA)
-		finish_text(buf, start);
-	return result;
+	return ks_encoder_value(ks_encoder_create(def), buf, values, nulls);
 }
 
 /* Appends a big-endian integer of the given size. */
@@ -228,16 +319,25 @@ parse_integer(const char *str)
 	return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(str)));
 }
 
+/* Appends a key column as JSON, NULL as null. */
+static void
+write_key_column(KsEncoder *encoder, StringInfo buf, int n, const Datum *values, const bool *nulls)
+{
+	if (nulls[n])
+		appendStringInfoString(buf, "null");
+	else
+		ks_value_write_json(&encoder->columns[n], buf, values[n]);
+}
+
 /* Appends a JSON key: the value of one column, or an object of several. */
 static void
-write_json_key(StringInfo buf, const KsStreamDef *def, const Datum *values,
-			   const bool *nulls)
+write_json_key(KsEncoder *encoder, StringInfo buf, const Datum *values, const bool *nulls)
 {
+	const KsStreamDef *def = encoder->def;
+
 	if (def->nkeys == 1)
 	{
-		int			n = def->keys[0] - 1;
-
-		ks_write_json(buf, values[n], def->columns[n].typid);
+		write_key_column(encoder, buf, def->keys[0] - 1, values, nulls);
 		return;
 	}
 	for (int i = 0; i < def->nkeys; i++)
@@ -245,46 +345,45 @@ write_json_key(StringInfo buf, const KsStreamDef *def, const Datum *values,
 		int			n = def->keys[i] - 1;
 
 		appendStringInfoChar(buf, i == 0 ? '{' : ',');
-		escape_json(buf, def->columns[n].name);
+		ks_append_json_string(buf, def->columns[n].name, strlen(def->columns[n].name));
 		appendStringInfoChar(buf, ':');
-		write_nullable(buf, values[n], nulls[n], def->columns[n].typid);
+		write_key_column(encoder, buf, n, values, nulls);
 	}
 	appendStringInfoChar(buf, '}');
 }
 
-/* Appends a record key, some column of which is not NULL. */
-static void
-write_key(StringInfo buf, const KsStreamDef *def, const Datum *values, const bool *nulls)
+/* Appends a record key, some column of which is not NULL unless it is JSON. */
+static bool
+write_key(KsEncoder *encoder, StringInfo buf, const Datum *values, const bool *nulls)
 {
+	const KsStreamDef *def = encoder->def;
 	int			n = def->keys[0] - 1;
-	StringInfoData text;
 
 	switch (def->key_format)
 	{
 		case KS_KEY_TEXT:
-			ks_write_text(buf, values[n], def->columns[n].typid);
+			ks_value_write_text(&encoder->columns[n], buf, values[n]);
 			break;
 		case KS_KEY_JSON:
-			write_json_key(buf, def, values, nulls);
+			write_json_key(encoder, buf, values, nulls);
 			break;
 		case KS_KEY_BYTEA:
 			write_bytes(buf, values[n]);
 			break;
 		default:
-			initStringInfo(&text);
-			ks_write_text(&text, values[n], def->columns[n].typid);
-			write_integer(buf, parse_integer(text.data),
+			resetStringInfo(&encoder->scratch);
+			ks_value_write_text(&encoder->columns[n], &encoder->scratch, values[n]);
+			write_integer(buf, parse_integer(encoder->scratch.data),
 						  def->key_format == KS_KEY_INT ? 4 : 8);
 			break;
 	}
+	return true;
 }
 
-/* Has the row a record key? */
+/* Is some key column not NULL? */
 static bool
-has_key(const KsStreamDef *def, const bool *nulls)
+has_key_value(const KsStreamDef *def, const bool *nulls)
 {
-	if (def->key_format == KS_KEY_NONE)
-		return false;
 	for (int i = 0; i < def->nkeys; i++)
 	{
 		if (!nulls[def->keys[i] - 1])
@@ -295,27 +394,28 @@ has_key(const KsStreamDef *def, const bool *nulls)
 
 /* See encode.h. */
 bool
-ks_encode_key(StringInfo buf, const KsStreamDef *def, const Datum *values,
-			  const bool *nulls)
+ks_encoder_key(KsEncoder *encoder, StringInfo buf, const Datum *values, const bool *nulls,
+			   bool all_null)
 {
-	KsOutputSettings saved;
+	const KsStreamDef *def = encoder->def;
 	int			start = buf->len;
 
-	if (!has_key(def, nulls))
+	if (def->key_format == KS_KEY_NONE || def->nkeys == 0)
 		return false;
-	ks_output_begin(&saved);
-	PG_TRY();
-	{
-		write_key(buf, def, values, nulls);
-	}
-	PG_FINALLY();
-	{
-		ks_output_end(&saved);
-	}
-	PG_END_TRY();
+	if (!has_key_value(def, nulls) && !(all_null && def->key_format == KS_KEY_JSON))
+		return false;
+	(void) write_settled(encoder, encoder->key_settings, write_key, buf, values, nulls);
 	if (def->key_format == KS_KEY_TEXT || def->key_format == KS_KEY_JSON)
 		finish_text(buf, start);
 	return true;
+}
+
+/* See encode.h. */
+bool
+ks_encode_key(StringInfo buf, const KsStreamDef *def, const Datum *values,
+			  const bool *nulls)
+{
+	return ks_encoder_key(ks_encoder_create(def), buf, values, nulls, false);
 }
 
 /* Appends a JSON key that was given as text, after checking it. */

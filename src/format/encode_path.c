@@ -2,7 +2,8 @@
  * encode_path.c
  *		A row as a JSON object in which columns sit at their paths.
  *
- * Columns whose paths start with the same steps share the objects and arrays on
+ * The object has the same shape for every row, so it is laid out once: as pieces
+ * of text with columns between them.  Columns whose paths start with the same steps share the objects and arrays on
  * the way.  Elements of an array that no column gives are null.  Where one path
  * goes through another, the shorter one is the value: the longer is a part of it.
  */
@@ -10,7 +11,6 @@
 
 #include "format/encode_path.h"
 #include "format/json_path.h"
-#include "format/json_write.h"
 #include "utils/json.h"
 
 /* A column with its path, in the encoding of the database. */
@@ -22,12 +22,11 @@ typedef struct PathColumn
 	bool		written;
 } PathColumn;
 
-/* A row on its way. */
+/* A layout on its way. */
 typedef struct PathWriter
 {
-	StringInfo	buf;
-	const Datum *values;
-	const bool *nulls;
+	StringInfo	buf;			/* text since the last column */
+	KsRowLayout *layout;
 	PathColumn *columns;
 	int			ncolumns;
 } PathWriter;
@@ -92,6 +91,18 @@ find_column(PathWriter *writer, PathColumn *leader, int depth)
 	return NULL;
 }
 
+/* The text so far, and the column behind it, become a piece. */
+static void
+add_piece(PathWriter *writer, AttrNumber attnum)
+{
+	KsRowPiece *piece = &writer->layout->pieces[writer->layout->npieces++];
+
+	piece->len = writer->buf->len;
+	piece->text = pnstrdup(writer->buf->data, writer->buf->len);
+	piece->attnum = attnum;
+	resetStringInfo(writer->buf);
+}
+
 /* Writes what is at the first depth steps of the leader's path. */
 static void
 write_node(PathWriter *writer, PathColumn *leader, int depth)
@@ -100,11 +111,8 @@ write_node(PathWriter *writer, PathColumn *leader, int depth)
 
 	if (path == NULL)
 		write_group(writer, leader, depth);
-	else if (writer->nulls[path->column->attnum - 1])
-		appendStringInfoString(writer->buf, "null");
 	else
-		ks_write_json(writer->buf, writer->values[path->column->attnum - 1],
-					  path->column->typid);
+		add_piece(writer, path->column->attnum);
 	for (int i = 0; i < writer->ncolumns; i++)
 	{
 		if (same_start(&writer->columns[i], leader, depth))
@@ -182,12 +190,15 @@ write_group(PathWriter *writer, PathColumn *leader, int depth)
 }
 
 /* See encode_path.h. */
-void
-ks_write_paths(StringInfo buf, const KsStreamDef *def, const Datum *values,
-			   const bool *nulls)
+KsRowLayout *
+ks_row_layout_create(const KsStreamDef *def)
 {
-	PathWriter	writer = {.buf = buf, .values = values, .nulls = nulls};
+	StringInfoData buf;
+	PathWriter	writer = {.buf = &buf};
 
+	initStringInfo(&buf);
+	writer.layout = palloc0(sizeof(KsRowLayout));
+	writer.layout->pieces = palloc0(sizeof(KsRowPiece) * (def->natts + 1));
 	writer.columns = palloc0(sizeof(PathColumn) * Max(def->natts, 1));
 	for (int i = 0; i < def->natts; i++)
 	{
@@ -197,7 +208,9 @@ ks_write_paths(StringInfo buf, const KsStreamDef *def, const Datum *values,
 			parse_path(&writer.columns[writer.ncolumns++], column);
 	}
 	if (writer.ncolumns == 0)
-		appendStringInfoString(buf, "{}");
+		appendStringInfoString(&buf, "{}");
 	else
 		write_group(&writer, &writer.columns[0], 0);
+	add_piece(&writer, 0);
+	return writer.layout;
 }

@@ -7,13 +7,25 @@
 
 #include "postgres.h"
 #include "catalog/stream_def.h"
-#include "lib/stringinfo.h"
+
+/* Text, and the column whose value comes behind it (0: none, in the last piece). */
+typedef struct KsRowPiece
+{
+	char	   *text;
+	int			len;
+	AttrNumber	attnum;
+} KsRowPiece;
+
+typedef struct KsRowLayout
+{
+	int			npieces;
+	KsRowPiece *pieces;
+} KsRowLayout;
 
 /*
- * Appends the declared columns of a row as a JSON object, each where the column
- * option "path" says; between ks_output_begin and ks_output_end.
+ * The layout of a JSON object of the declared columns, each where the column
+ * option "path" says; in the current context.
  */
-extern void ks_write_paths(StringInfo buf, const KsStreamDef *def, const Datum *values,
-						   const bool *nulls);
+extern KsRowLayout *ks_row_layout_create(const KsStreamDef *def);
 
 #endif							/* KS_ENCODE_PATH_H */

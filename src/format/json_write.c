@@ -27,8 +27,10 @@
 void
 ks_output_begin(KsOutputSettings *saved)
 {
-	pg_tz	   *utc = pg_tzset("GMT");
+	static pg_tz *utc = NULL;	/* time zones are kept for ever */
 
+	if (utc == NULL)
+		utc = pg_tzset("GMT");
 	saved->date_style = DateStyle;
 	saved->interval_style = IntervalStyle;
 	saved->float_digits = extra_float_digits;

@@ -368,7 +368,7 @@ ks_cluster_id(KsConsumer *consumer, int timeout_ms)
 /* Sends the request to create a topic; the answer comes to the main queue. */
 static void
 ks_send_create(KsClient *client, const char *topic, int partitions, int replication,
-			   int timeout_ms)
+			   bool compacted, int timeout_ms)
 {
 	char		errstr[256];
 	rd_kafka_NewTopic_t *request;
@@ -380,6 +380,8 @@ ks_send_create(KsClient *client, const char *topic, int partitions, int replicat
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("could not create Kafka topic \"%s\"", topic),
 				 errdetail("%s", errstr)));
+	if (compacted)
+		(void) rd_kafka_NewTopic_set_config(request, "cleanup.policy", "compact");
 	options = rd_kafka_AdminOptions_new(client->rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
 	rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, errstr, sizeof(errstr));
 	rd_kafka_AdminOptions_set_operation_timeout(options, timeout_ms, errstr, sizeof(errstr));
@@ -417,7 +419,7 @@ ks_read_create_result(rd_kafka_event_t *event, char **text)
  */
 bool
 ks_topic_create(Oid serverid, Oid userid, const char *topic, int partitions, int replication,
-				int timeout_ms)
+				bool compacted, int timeout_ms)
 {
 	MemoryContext mcxt = AllocSetContextCreate(CurrentMemoryContext, "kstream topic creation",
 											   ALLOCSET_DEFAULT_SIZES);
@@ -428,7 +430,7 @@ ks_topic_create(Oid serverid, Oid userid, const char *topic, int partitions, int
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
 	char	   *text = NULL;
 
-	ks_send_create(client, topic, partitions, replication, Max(timeout_ms, 1));
+	ks_send_create(client, topic, partitions, replication, compacted, Max(timeout_ms, 1));
 	for (;;)
 	{
 		long		left;

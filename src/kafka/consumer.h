@@ -128,8 +128,9 @@ extern uint64 ks_record_fingerprint(const KsRecord *rec);
 extern char *ks_cluster_id(KsConsumer *consumer, int timeout_ms);
 
 /* Creates the topic; returns false if it exists already.  -1: broker's defaults.
+ * compacted: the last record of each key is kept for ever.
  * Opens a client of its own, so needs a transaction. */
 extern bool ks_topic_create(Oid serverid, Oid userid, const char *topic, int partitions,
-							int replication, int timeout_ms);
+							int replication, bool compacted, int timeout_ms);
 
 #endif							/* KS_CONSUMER_H */

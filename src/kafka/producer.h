@@ -156,7 +156,8 @@ extern void ks_producer_drain_eventfd(KsProducer *producer);
 /*
  * Transactional: takes the transactional id over, which fences any other
  * producer that uses it and ends its transaction; settles a commit in doubt.
- * Idempotent: nothing is waited for.
+ * Idempotent: nothing is waited for.  BROKER_AWAY also after transaction.timeout.ms
+ * without a coordinator; it goes on trying.
  */
 extern KsProducerOutcome ks_producer_connect(KsProducer *producer, int slice_ms);
 
@@ -164,7 +165,8 @@ extern KsProducerOutcome ks_producer_connect(KsProducer *producer, int slice_ms)
  * The position committed last.  May be asked in any state except within a
  * transaction; before connect() it tells a mere onlooker the truth so far.
  * Waits for a transaction in doubt to be settled: AGAIN until then, which may
- * take up to its transaction.timeout.ms if nobody connects.
+ * take up to its transaction.timeout.ms if nobody connects.  DENIED leaves the
+ * state as it was.
  */
 extern KsProducerOutcome ks_producer_position(KsProducer *producer, const char *topic,
 											  KsProducerPosition *position, int slice_ms);
@@ -177,8 +179,8 @@ extern KsProducerOutcome ks_producer_partition_count(KsProducer *producer, const
 extern KsProducerOutcome ks_producer_begin(KsProducer *producer);
 
 /*
- * Queues a record.  Waits for nothing.  AGAIN: no room, the record was not
- * taken; call again when the event descriptor says so.  TOO_LARGE and
+ * Queues a record.  Waits for nothing.  AGAIN or BROKER_AWAY: no room, the record
+ * was not taken; call again when the event descriptor says so.  TOO_LARGE and
  * TOPIC_MISSING leave the state as it was if this very record was not taken
  * (then error.sequence is its sequence); otherwise they, and all others, tell
  * of a record sent before.

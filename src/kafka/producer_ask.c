@@ -116,6 +116,7 @@ ks_start_reader(KsProducer *producer, const char *topic)
 							 ks_adjust_reader, producer);
 	MemoryContextSwitchTo(old);
 	reader->destroy_budget_ms = 0;
+	reader->queue = rd_kafka_queue_get_consumer(reader->rk);
 	if (dup3(producer->client->eventfd, reader->eventfd, O_CLOEXEC) < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
@@ -125,6 +126,29 @@ ks_start_reader(KsProducer *producer, const char *topic)
 	rd_kafka_topic_partition_list_add(call->offsets, topic, 0);
 	ks_call_start(reader, call);
 	producer->reader = reader;
+}
+
+/*
+ * What the reader has heard, other than the answer: that it is not let in, or
+ * may not use the group.  The library would ask again for ever.
+ */
+static rd_kafka_resp_err_t
+ks_reader_denied(KsClient *reader)
+{
+	rd_kafka_event_t *event = ks_client_serve(reader, 0);
+	rd_kafka_resp_err_t err = reader->last_code;
+	bool		fenced;
+
+	if (event)
+		rd_kafka_event_destroy(event);
+	event = rd_kafka_queue_poll(reader->queue, 0);
+	if (event)
+	{
+		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
+			err = rd_kafka_event_error(event);
+		rd_kafka_event_destroy(event);
+	}
+	return ks_producer_outcome(err, &fenced) == KS_PRODUCER_DENIED ? err : RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 /* Copies what was committed into the current memory context. */
@@ -159,12 +183,9 @@ ks_producer_position(KsProducer *producer, const char *topic, KsProducerPosition
 	}
 	do
 	{
-		rd_kafka_event_t *other = ks_client_serve(producer->reader, 0);
+		rd_kafka_resp_err_t denied = ks_reader_denied(producer->reader);
 		KsCall	   *call = ks_call_finished(producer->reader);
-		rd_kafka_resp_err_t said = producer->reader->last_code;
 
-		if (other)
-			rd_kafka_event_destroy(other);
 		ks_producer_serve(producer);
 		if (call && call->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
@@ -173,17 +194,14 @@ ks_producer_position(KsProducer *producer, const char *topic, KsProducerPosition
 			ks_drop_reader(producer);
 			return KS_PRODUCER_OK;
 		}
-		if (call || said == RD_KAFKA_RESP_ERR__AUTHENTICATION)
+		if (call || denied != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
-			KsRecordFailure about = {0};
-			rd_kafka_resp_err_t err = call ? call->err : said;
+			rd_kafka_resp_err_t err = call ? call->err : denied;
 
 			strlcpy(client->last_error, producer->reader->last_error, sizeof(client->last_error));
 			ks_call_free(call);
 			ks_drop_reader(producer);
-			about.partition = 0;
-			about.sequence = -1;
-			return ks_producer_fail(producer, err, NULL, &about, KS_PRODUCER_DEAD);
+			return ks_producer_fail(producer, err, NULL, NULL, producer->state);
 		}
 	} while (ks_producer_wait(producer, deadline));
 	client->down = client->down || producer->reader->down;

@@ -77,7 +77,7 @@ next_own_column(const KsStreamDef *def, AttrNumber *attnum)
  * user is to say which.
  */
 static void
-check_length(const KsColumnDef *column, TargetEntry *tle)
+check_length(const KsStreamDef *def, const KsColumnDef *column, TargetEntry *tle)
 {
 	Oid			base = getBaseType(column->typid);
 
@@ -85,9 +85,10 @@ check_length(const KsColumnDef *column, TargetEntry *tle)
 		exprTypmod((Node *) tle->expr) != column->typmod)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" of the query must have type %s", tle->resname,
-						format_type_with_typemod(column->typid, column->typmod)),
-				 errhint("Cast it in the query.")));
+				 errmsg("column \"%s\" of stream %s is of type %s but the query gives type %s",
+						column->name, def->relname, format_type_with_typemod(column->typid, column->typmod),
+						format_type_with_typemod(exprType((Node *) tle->expr), exprTypmod((Node *) tle->expr))),
+				 errhint("Cast the expression in the query.")));
 }
 
 /* The stream's column for a column of the query, appended to the select list of the statement. */
@@ -108,7 +109,7 @@ append_column(StringInfo sql, const KsStreamDef *def, AttrNumber attnum, TargetE
 				 errmsg("column \"%s\" of stream %s is of type %s but the query gives type %s",
 						column->name, def->relname, format_type_be(column->typid), format_type_be(type)),
 				 errhint("Cast the expression in the query.")));
-	check_length(column, tle);
+	check_length(def, column, tle);
 	appendStringInfo(sql, "CAST(q.c%d AS %s)", tle->resno,
 					 format_type_extended(column->typid, column->typmod,
 										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
@@ -193,6 +194,10 @@ ks_compile_stream(KsAnalysis *analysis, Oid stream)
 	for (int i = 1; i <= width + (plan->origin >= 0 ? KS_ORIGIN_COLUMNS : 0); i++)
 		appendStringInfo(&sql, "%sc%d", i > 1 ? ", " : "", i);
 	appendStringInfoChar(&sql, ')');
+	/* records of a key leave in the order in which they came */
+	if (analysis->may_reorder && plan->origin >= 0)
+		appendStringInfo(&sql, " ORDER BY q.c%d, q.c%d", width + KS_ORIGIN_PARTITION + 1,
+						 width + KS_ORIGIN_OFFSET + 1);
 	plan->row_sql = sql.data;
 	return plan;
 }

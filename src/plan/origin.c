@@ -23,7 +23,7 @@
 #include "plan/origin.h"
 
 static const Oid origin_types[KS_ORIGIN_COLUMNS] = {
-	[KS_ORIGIN_STREAM] = OIDOID,
+	[KS_ORIGIN_STREAM] = REGCLASSOID,
 	[KS_ORIGIN_PARTITION] = INT4OID,
 	[KS_ORIGIN_OFFSET] = INT8OID
 };
@@ -78,7 +78,7 @@ stream_columns(RangeTblEntry *rte, int varno)
 {
 	Relation	rel = table_open(rte->relid, AccessShareLock);
 	KsStreamDef *def = ks_stream_def_load(rel);
-	Const	   *stream = makeConst(OIDOID, -1, InvalidOid, sizeof(Oid), ObjectIdGetDatum(rte->relid), false, true);
+	Const	   *stream = makeConst(REGCLASSOID, -1, InvalidOid, sizeof(Oid), ObjectIdGetDatum(rte->relid), false, true);
 
 	table_close(rel, NoLock);
 	return list_make3(stream,

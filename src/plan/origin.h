@@ -11,7 +11,7 @@
 /* Columns that ks_add_origin adds, behind all others. */
 typedef enum KsOriginColumn
 {
-	KS_ORIGIN_STREAM,			/* oid */
+	KS_ORIGIN_STREAM,			/* regclass */
 	KS_ORIGIN_PARTITION,		/* int */
 	KS_ORIGIN_OFFSET,			/* bigint */
 	KS_ORIGIN_COLUMNS

@@ -27,9 +27,11 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "catalog/dedup_cat.h"
 #include "catalog/changelog_cat.h"
 #include "catalog/stream_def.h"
 #include "sql/ddl_event.h"
+#include "sql/ddl_sink.h"
 #include "sql/ddl_util.h"
 #include "stream/local_log.h"
 #include "worker/wakeup.h"
@@ -221,6 +223,7 @@ check_result(const KsQueryRow *row)
 {
 	Relation	rel = relation_open(row->relation, AccessShareLock);
 	Oid			owner = rel->rd_rel->relowner;
+	ListCell   *lc;
 
 	relation_close(rel, NoLock);
 	check_columns(row);
@@ -228,6 +231,8 @@ check_result(const KsQueryRow *row)
 	carry_owner(row->source, owner);
 	carry_owner(row->state, owner);
 	carry_owner(row->inputs, owner);
+	foreach(lc, ks_dedup_part_relations(row->id))
+		carry_owner(lfirst_oid(lc), owner);
 	carry_owner_of_changelog(row->relation, owner);
 	reopen_queries(row->relation);
 }
@@ -246,6 +251,16 @@ query_of_part(Oid relid)
 	return ks_query_load(id);
 }
 
+/* Is it the hidden target of a sink, which has no columns of its own? */
+static bool
+is_target(Oid relid)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+
+	return schema != NULL && strcmp(schema, "kstream_query") == 0 &&
+		strncmp(get_rel_name(relid), "out_", 4) == 0;
+}
+
 /* One relation that the command created or changed. */
 static void
 check_relation(Oid relid, bool created)
@@ -258,10 +273,11 @@ check_relation(Oid relid, bool created)
 	{
 		if (created)
 			complete_stream(relid);
-		else
+		else if (!is_target(relid))
 		{
 			ks_check_stream(relid);
 			ks_local_log_follow(relid);
+			ks_check_published(relid);
 			reopen_queries(relid);
 		}
 	}
@@ -270,7 +286,12 @@ check_relation(Oid relid, bool created)
 		row = ks_query_load_by_relation(relid);
 		if (row)
 			check_result(row);
+		ks_check_published(relid);
+		if (row && OidIsValid(row->source))
+			ks_check_published(row->source);
 	}
+	else if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
+		ks_check_published(relid);
 }
 
 PG_FUNCTION_INFO_V1(ks_ddl_command_end);
@@ -295,7 +316,7 @@ ks_ddl_command_end(PG_FUNCTION_ARGS)
 	ks_spi_execute("SELECT c.oid, bool_or(d.command_tag = 'CREATE FOREIGN TABLE')"
 				   " FROM pg_event_trigger_ddl_commands() d"
 				   " JOIN pg_class c ON c.oid = d.objid"
-				   " WHERE d.classid = 'pg_class'::regclass AND c.relkind IN ('r', 'f', 'v')"
+				   " WHERE d.classid = 'pg_class'::regclass AND c.relkind IN ('r', 'p', 'f', 'v')"
 				   " GROUP BY c.oid", false, 0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

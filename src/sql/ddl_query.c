@@ -26,9 +26,11 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/stream_def.h"
 #include "plan/analyze.h"
 #include "sql/changes.h"
 #include "sql/ddl_query.h"
+#include "sql/ddl_sink.h"
 #include "sql/ddl_util.h"
 #include "sql/query_options.h"
 #include "store/changelog.h"
@@ -49,32 +51,66 @@ enum
 	ARG_OPTIONS_FIRST
 };
 
-/* Refuses options of the contract that this version cannot keep. */
+/* Refuses options that make no sense without a topic, and those that this version cannot keep. */
 static void
-refuse_unsupported(FunctionCallInfo fcinfo)
+check_arguments(FunctionCallInfo fcinfo, const KsQueryOptions *options)
 {
 	static const struct
 	{
 		int			arg;
 		const char *name;
-		const char *hint;
-	}			absent[] = {
-		{ARG_TOPIC, "topic", "Leave it out; the result is a table only."},
-		{ARG_KEY_FORMAT, "key_format", "Leave it out; the result is a table only."},
-		{ARG_FORMAT, "format", "Leave it out; the result is a table only."},
-		{ARG_SERVER, "server", "Leave it out; the result is a table only."},
+	}			of_topic[] = {
+		{ARG_KEY_FORMAT, "key_format"},
+		{ARG_FORMAT, "format"},
+		{ARG_SERVER, "server"},
 	};
 
-	for (int i = 0; i < lengthof(absent); i++)
+	for (int i = 0; PG_ARGISNULL(ARG_TOPIC) && i < lengthof(of_topic); i++)
 	{
-		if (!PG_ARGISNULL(absent[i].arg))
-			ks_refuse_argument(absent[i].name, absent[i].hint);
+		if (!PG_ARGISNULL(of_topic[i].arg))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument \"%s\" needs a topic", of_topic[i].name),
+					 errhint("Name the topic that the changes of the table are published to, or leave the argument out.")));
 	}
 }
 
-/* Parses the query: one SELECT, over nothing temporary. */
+/* Publishes the changes of the result to a topic, from the first row on. */
+static void
+publish_result(FunctionCallInfo fcinfo, const KsQueryRow *row, KsAnalysis *analysis,
+			   const KsQueryOptions *options)
+{
+	KsSinkRow	sink = {.kind = KS_SINK_TABLE,.relation = row->relation};
+	KsSinkPlan	plan = {.topic = ks_arg_text(fcinfo, ARG_TOPIC)};
+
+	if (plan.topic == NULL)
+		return;
+	if (row->kind == KS_QUERY_AGGREGATE && row->key_columns == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("an aggregate without GROUP BY has no key to be published with"),
+				 errhint("Group by a constant column of the input, or publish it with kstream.create_sink and envelope => 'debezium'.")));
+	plan.server = ks_choose_server(PG_ARGISNULL(ARG_SERVER) ? NULL : NameStr(*PG_GETARG_NAME(ARG_SERVER)));
+	plan.format = PG_ARGISNULL(ARG_FORMAT) ? "json" : ks_arg_text(fcinfo, ARG_FORMAT);
+	plan.key_format = ks_arg_text(fcinfo, ARG_KEY_FORMAT);
+	if (!ks_server_is_local(plan.server))
+		plan.partitions = ks_input_partitions(analysis->streams);
+	sink.key_columns = plan.key_format != NULL && strcmp(plan.key_format, "none") == 0 ? NIL : row->key_columns;
+	sink.exactly_once = !options->at_least_once;
+	if (sink.key_columns == NIL && row->key_columns != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("rows with a key cannot be published with key_format \"none\""),
+				 errhint("Use another key format; without a key nothing could say that a row has changed.")));
+	ks_sink_create(&sink, &plan, row);
+}
+
+/*
+ * Parses the query: one SELECT, over nothing temporary.  *analyzed: what
+ * Postgres makes of it.
+ */
 static Node *
-parse_query(KsUserText *text)
+parse_query(KsUserText *text, Query **analyzed)
 {
 	List	   *parsed;
 	RawStmt    *raw;
@@ -88,8 +124,8 @@ parse_query(KsUserText *text)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a continuous query is one SELECT"),
 				 errhint("Give the text of one SELECT statement without INTO.")));
-	if (isQueryUsingTempRelation(parse_analyze_fixedparams(copyObject(raw), text->source,
-														   NULL, 0, NULL)))
+	*analyzed = parse_analyze_fixedparams(copyObject(raw), text->source, NULL, 0, NULL);
+	if (isQueryUsingTempRelation(*analyzed))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a continuous query cannot use temporary tables"),
@@ -98,14 +134,44 @@ parse_query(KsUserText *text)
 	return raw->stmt;
 }
 
+/*
+ * Names for columns that go by their position, so that they need none of their
+ * own; those called like metadata of a record keep theirs.
+ */
+static List *
+positional_names(Query *query)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		char	   *name = psprintf("column%d", tle->resno);
+
+		if (tle->resjunk)
+			continue;
+		for (int i = 0; i < KS_NUM_META; i++)
+		{
+			if (strcmp(tle->resname, ks_meta_name((KsMetaColumn) i)) == 0)
+				name = tle->resname;
+		}
+		names = lappend(names, makeString(name));
+	}
+	return names;
+}
+
 /* See ddl_query.h. */
 Oid
-ks_create_query_view(KsUserText *text, int32 id, const char *schema)
+ks_create_query_view(KsUserText *text, int32 id, const char *schema, bool positional)
 {
 	ViewStmt   *stmt = makeNode(ViewStmt);
+	Query	   *analyzed;
 	Oid			relid;
 
-	stmt->query = parse_query(text);
+	stmt->query = parse_query(text, &analyzed);
+	if (positional)
+		stmt->aliases = positional_names(analyzed);
 	stmt->view = makeRangeVar(pstrdup(schema), psprintf("q_%d", id), -1);
 	stmt->withCheckOption = NO_CHECK_OPTION;
 	ks_user_text_begin(text);
@@ -184,11 +250,11 @@ ks_create_table_as(PG_FUNCTION_ARGS)
 	KsAnalysis *analysis;
 
 	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
-	refuse_unsupported(fcinfo);
+	check_arguments(fcinfo, &options);
 	if (options.keep_changes != NULL)
 		ks_check_keep(options.keep_changes);
 	row.id = ks_object_id_next();
-	row.view = ks_create_query_view(&query, row.id, name->schemaname);
+	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
 	row.kind = analysis->kind;
 	row.relation = create_result(name, row.view, options.access_method);
@@ -196,6 +262,7 @@ ks_create_table_as(PG_FUNCTION_ARGS)
 	complete_result(analysis, &row, primary_key, options.keep_changes);
 	ks_query_insert(&row);
 	ks_positions_start(&row, analysis->streams);
+	publish_result(fcinfo, &row, analysis, &options);
 	ks_notify_definitions_changed();
 	ks_warn_not_preloaded(row.relation);
 	PG_RETURN_OID(row.relation);

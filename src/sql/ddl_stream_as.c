@@ -4,8 +4,9 @@
  *
  * create_stream_as makes a stream with the columns of its query, and the query
  * that feeds it; insert_into adds one more query to a stream there is, which
- * merges them.  As with create_table_as, the query is stored as a view that is an
- * internal part of the stream.
+ * merges them.  As with create_table_as, the query is stored as a view that is
+ * dropped with the stream; that of create_stream_as is an internal part of it, so
+ * that what drops the query drops the stream, too.
  *
  * Runs in: any backend.  Transaction: needed.
  */
@@ -26,7 +27,6 @@
 #include "utils/rel.h"
 
 #include "catalog/stream_def.h"
-#include "kafka/consumer.h"
 #include "plan/compile.h"
 #include "sql/ddl_query.h"
 #include "sql/ddl_util.h"
@@ -35,9 +35,6 @@
 #include "stream/local_log.h"
 #include "stream/outbox.h"
 #include "worker/wakeup.h"
-
-/* How long creation waits for a broker that is asked for partitions. */
-#define COUNT_TIMEOUT_MS 30000
 
 /* Arguments of create_stream_as, in the order of the SQL declaration. */
 enum
@@ -120,22 +117,6 @@ load_stream(Oid relid)
 	return def;
 }
 
-/* Partitions of the first stream that the query reads. */
-static int
-input_partitions(KsAnalysis *analysis)
-{
-	KsStreamDef *def = load_stream(linitial_oid(analysis->streams));
-	KsConsumer *consumer;
-	int			n;
-
-	if (def->local)
-		return Max(ks_local_log_partitions(def->relid), 1);
-	consumer = ks_consumer_open(def->serverid, def->owner, "partitions");
-	n = ks_topic_partition_count(consumer, def->topic, COUNT_TIMEOUT_MS);
-	ks_consumer_close(consumer);
-	return Max(n, 1);
-}
-
 /* The options of the foreign table. */
 static List *
 stream_options(FunctionCallInfo fcinfo, KsAnalysis *analysis, const char *topic, bool local,
@@ -167,7 +148,7 @@ create_stream(FunctionCallInfo fcinfo, RangeVar *name, Oid view, KsAnalysis *ana
 										  NameStr(*PG_GETARG_NAME(ARG_SERVER)));
 	bool		local = ks_server_is_local(server);
 	char	   *topic = ks_arg_text(fcinfo, ARG_TOPIC);
-	int			partitions = PG_ARGISNULL(ARG_PARTITIONS) ? input_partitions(analysis) :
+	int			partitions = PG_ARGISNULL(ARG_PARTITIONS) ? ks_input_partitions(analysis->streams) :
 		PG_GETARG_INT32(ARG_PARTITIONS);
 	CreateForeignTableStmt *stmt = makeNode(CreateForeignTableStmt);
 	Oid			relid;
@@ -198,7 +179,10 @@ static void
 store_query(KsQueryRow *row, KsAnalysis *analysis)
 {
 	(void) ks_compile_stream(analysis, row->relation);
-	ks_depend_internally(row->view, row->relation);
+	if (row->name == NULL)
+		ks_depend_internally(row->view, row->relation);
+	else
+		ks_depend_automatically(row->view, row->relation);
 	row->kind = KS_QUERY_STREAM;
 	row->generation = 1;
 	ks_query_insert(row);
@@ -222,7 +206,7 @@ ks_create_stream_as(PG_FUNCTION_ARGS)
 	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
 	refuse_table_options(&options);
 	row.id = ks_object_id_next();
-	row.view = ks_create_query_view(&query, row.id, name->schemaname);
+	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
 	ks_check_query_rights(row.view);
 	row.relation = create_stream(fcinfo, name, row.view, analysis, &options);
@@ -309,7 +293,7 @@ ks_insert_into(PG_FUNCTION_ARGS)
 				 errhint("All queries that feed a stream have the guarantee of the stream.")));
 	row.id = ks_object_id_next();
 	row.name = choose_name(fcinfo, stream, row.id);
-	row.view = ks_create_query_view(&query, row.id, get_namespace_name(get_rel_namespace(stream)));
+	row.view = ks_create_query_view(&query, row.id, get_namespace_name(get_rel_namespace(stream)), true);
 	analysis = ks_analyze_view(row.view);
 	ks_check_query_rights(row.view);
 	check_no_loop(stream, analysis->streams, 0);
@@ -338,9 +322,6 @@ ks_drop_query(PG_FUNCTION_ARGS)
 	ks_query_check_owner(row);
 	ks_query_take_over(row->id);
 	ks_query_delete(row->id);
-	deleteDependencyRecordsForSpecific(RelationRelationId, row->view, DEPENDENCY_INTERNAL,
-									   RelationRelationId, row->relation);
-	CommandCounterIncrement();
 	ObjectAddressSet(view, RelationRelationId, row->view);
 	performDeletion(&view, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 	ks_notify_definitions_changed();

@@ -34,6 +34,7 @@
 #include "format/decode.h"
 #include "kafka/consumer.h"
 #include "sql/ddl_util.h"
+#include "stream/local_log.h"
 #include "worker/wakeup.h"
 
 #define KS_WRAPPER "kstream"
@@ -336,19 +337,31 @@ ks_move_to_schema(Oid relid, const char *schema)
 	SPI_finish();
 }
 
-/* Makes a relation part of another: dropped with it, and not without it. */
-void
-ks_depend_internally(Oid dependent, Oid on)
+/* Records a dependency once only: what was restored is linked again by resume. */
+static void
+depend(Oid dependent, Oid on, DependencyType type)
 {
 	ObjectAddress part;
 	ObjectAddress whole;
 
 	ObjectAddressSet(part, RelationRelationId, dependent);
 	ObjectAddressSet(whole, RelationRelationId, on);
-	/* once only: a restored query is linked again by resume */
-	deleteDependencyRecordsForSpecific(RelationRelationId, dependent, DEPENDENCY_INTERNAL,
-									   RelationRelationId, on);
-	recordDependencyOn(&part, &whole, DEPENDENCY_INTERNAL);
+	deleteDependencyRecordsForSpecific(RelationRelationId, dependent, type, RelationRelationId, on);
+	recordDependencyOn(&part, &whole, type);
+}
+
+/* Makes a relation part of another: dropped with it, and not without it. */
+void
+ks_depend_internally(Oid dependent, Oid on)
+{
+	depend(dependent, on, DEPENDENCY_INTERNAL);
+}
+
+/* Has a relation dropped with another, which stays when the first is dropped. */
+void
+ks_depend_automatically(Oid dependent, Oid on)
+{
+	depend(dependent, on, DEPENDENCY_AUTO);
 }
 
 /* Names of the servers of our wrapper, the local one left out. */
@@ -465,10 +478,17 @@ ks_add_jsonb_options(List *options, FunctionCallInfo fcinfo, int arg)
 void
 ks_ensure_topic(const char *server, const char *topic, int partitions)
 {
+	ks_ensure_topic_kind(server, topic, partitions, false);
+}
+
+/* The same, for a topic of which only the last record of each key is kept. */
+void
+ks_ensure_topic_kind(const char *server, const char *topic, int partitions, bool compacted)
+{
 	Oid			serverid = GetForeignServerByName(server, false)->serverid;
 	KsConsumer *consumer;
 
-	if (!ks_topic_create(serverid, GetUserId(), topic, partitions, -1, KS_TOPIC_TIMEOUT_MS))
+	if (!ks_topic_create(serverid, GetUserId(), topic, partitions, -1, compacted, KS_TOPIC_TIMEOUT_MS))
 	{
 		ereport(NOTICE,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -485,6 +505,24 @@ ks_ensure_topic(const char *server, const char *topic, int partitions)
 		pg_usleep(KS_TOPIC_VISIBLE_MS * 1000L);
 	}
 	ks_consumer_close(consumer);
+}
+
+/* Partitions of the first of the streams. */
+int
+ks_input_partitions(List *streams)
+{
+	Relation	rel = table_open(linitial_oid(streams), AccessShareLock);
+	KsStreamDef *def = ks_stream_def_load(rel);
+	KsConsumer *consumer;
+	int			n;
+
+	table_close(rel, NoLock);
+	if (def->local)
+		return Max(ks_local_log_partitions(def->relid), 1);
+	consumer = ks_consumer_open(def->serverid, def->owner, "partitions");
+	n = ks_topic_partition_count(consumer, def->topic, KS_TOPIC_TIMEOUT_MS);
+	ks_consumer_close(consumer);
+	return Max(n, 1);
 }
 
 /* The caller's schemas in the order they are searched, temporary ones last. */

@@ -51,6 +51,8 @@ extern void ks_check_stream(Oid relid);
 extern void ks_run_utility(Node *stmt, const char *source);
 extern void ks_move_to_schema(Oid relid, const char *schema);
 extern void ks_depend_internally(Oid dependent, Oid on);
+/* Dropped with it, but may be dropped alone. */
+extern void ks_depend_automatically(Oid dependent, Oid on);
 
 /* Servers and topics. */
 extern char *ks_choose_server(const char *given);
@@ -58,6 +60,8 @@ extern bool ks_server_is_local(const char *server);
 extern List *ks_add_option(List *options, const char *name, const char *value);
 extern List *ks_add_jsonb_options(List *options, FunctionCallInfo fcinfo, int arg);
 extern void ks_ensure_topic(const char *server, const char *topic, int partitions);
+extern void ks_ensure_topic_kind(const char *server, const char *topic, int partitions, bool compacted);
+extern int	ks_input_partitions(List *streams);
 
 /* What every new query needs. */
 extern List *ks_pinned_settings(void);

@@ -20,7 +20,9 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "catalog/dedup_cat.h"
 #include "catalog/query_cat.h"
+#include "sql/ddl_sink.h"
 #include "worker/wakeup.h"
 
 /* Drops a part that the drop of the whole has left. */
@@ -82,16 +84,50 @@ drop_queries(ArrayType *relations)
 	{
 		KsQueryRow *row = ks_query_load(lfirst_int(lc));
 
+		List	   *parts;
+		ListCell   *lc2;
+
 		if (row == NULL)
 			continue;
+		parts = ks_dedup_part_relations(row->id);
 		ks_query_delete(row->id);
 		drop_leftover(row->view);
 		drop_leftover(row->source);
 		drop_leftover(row->state);
 		drop_leftover(row->inputs);
+		foreach(lc2, parts)
+			drop_leftover(lfirst_oid(lc2));
 	}
 	if (ids != NIL)
 		ks_notify_definitions_changed();
+}
+
+/* Removes the sinks that have lost their relation, their target or their outbox. */
+static void
+drop_sinks(ArrayType *relations)
+{
+	Oid			types[1] = {OIDARRAYOID};
+	Datum		values[1] = {PointerGetDatum(relations)};
+	List	   *ids = NIL;
+	ListCell   *lc;
+
+	ks_spi_execute("SELECT id FROM kstream_catalog.sink"
+				   " WHERE ARRAY[relation, target, outbox0, segments0, outbox1, segments1]::oid[] && $1",
+				   false, 1, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		ids = lappend_int(ids, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+														   SPI_tuptable->tupdesc, 1, &isnull)));
+	}
+	foreach(lc, ids)
+	{
+		KsSinkRow  *sink = ks_sink_load(lfirst_int(lc));
+
+		if (sink != NULL)
+			ks_sink_drop(sink);
+	}
 }
 
 /* Removes the logs of local streams that are gone. */
@@ -167,6 +203,7 @@ ks_sql_drop(PG_FUNCTION_ARGS)
 	if (relations)
 	{
 		drop_queries(relations);
+		drop_sinks(relations);
 		drop_local_logs(relations);
 		drop_changelogs(relations);
 	}

@@ -24,6 +24,8 @@
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 
+#include "catalog/dedup_cat.h"
+#include "sql/ddl_sink.h"
 #include "catalog/changelog_cat.h"
 #include "sql/ddl_util.h"
 #include "sql/restore.h"
@@ -37,14 +39,34 @@ void
 ks_relink_query(const KsQueryRow *row)
 {
 	Oid			parts[] = {row->view, row->source, row->state, row->inputs};
+	ListCell   *lc;
 
 	if (get_rel_relkind(row->relation) == '\0')
 		return;
 	for (int i = 0; i < lengthof(parts); i++)
 	{
-		if (OidIsValid(parts[i]) && get_rel_relkind(parts[i]) != '\0')
+		if (!OidIsValid(parts[i]) || get_rel_relkind(parts[i]) == '\0')
+			continue;
+		if (row->name == NULL)
 			ks_depend_internally(parts[i], row->relation);
+		else
+			ks_depend_automatically(parts[i], row->relation);
 	}
+	foreach(lc, ks_dedup_part_relations(row->id))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) != '\0' && get_rel_relkind(row->view) != '\0')
+			ks_depend_internally(lfirst_oid(lc), row->view);
+	}
+}
+
+/* Makes the parts of all sinks belong to what they publish again. */
+void
+ks_relink_sinks(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, ks_sink_ids())
+		ks_relink_sink(ks_sink_load(lfirst_int(lc)));
 }
 
 /* Makes the tables of one log belong to their stream again. */
@@ -90,9 +112,23 @@ trigger_data(FunctionCallInfo fcinfo)
 	return (TriggerData *) fcinfo->context;
 }
 
+/* Says something although a dump lowers client_min_messages to warning. */
+static void
+notice(const char *message, const char *hint)
+{
+	int			nestlevel = NewGUCNestLevel();
+
+	(void) set_config_option("client_min_messages", "notice", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	ereport(NOTICE,
+			(errmsg("%s", message),
+			 errhint("%s", hint)));
+	AtEOXact_GUC(true, nestlevel);
+}
+
 PG_FUNCTION_INFO_V1(ks_restore_query_row);
 
-/* BEFORE INSERT ROW on kstream_catalog.query: the row belongs to no database yet. */
+/* BEFORE INSERT ROW on kstream_catalog.query and sink: the row belongs to no database yet. */
 Datum
 ks_restore_query_row(PG_FUNCTION_ARGS)
 {
@@ -113,7 +149,6 @@ Datum
 ks_restore_query(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = trigger_data(fcinfo);
-	int			nestlevel;
 	ListCell   *lc;
 
 	if (trigdata->tg_newtable == NULL || tuplestore_tuple_count(trigdata->tg_newtable) == 0)
@@ -122,15 +157,26 @@ ks_restore_query(PG_FUNCTION_ARGS)
 	foreach(lc, ks_query_ids())
 		ks_relink_query(ks_query_load(lfirst_int(lc)));
 	ks_notify_definitions_changed();
+	notice("restored continuous queries are paused",
+		   "Let each go on with kstream.resume(name); view kstream.queries lists them.");
+	return PointerGetDatum(NULL);
+}
 
-	/* a dump lowers client_min_messages to warning */
-	nestlevel = NewGUCNestLevel();
-	(void) set_config_option("client_min_messages", "notice", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	ereport(NOTICE,
-			(errmsg("restored continuous queries are paused"),
-			 errhint("Let each go on with kstream.resume(name); view kstream.queries lists them.")));
-	AtEOXact_GUC(true, nestlevel);
+PG_FUNCTION_INFO_V1(ks_restore_sink);
+
+/* AFTER INSERT STATEMENT on kstream_catalog.sink: links the parts, says how to go on. */
+Datum
+ks_restore_sink(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = trigger_data(fcinfo);
+
+	if (trigdata->tg_newtable == NULL || tuplestore_tuple_count(trigdata->tg_newtable) == 0)
+		return PointerGetDatum(NULL);
+	CommandCounterIncrement();	/* makes the new rows visible */
+	ks_relink_sinks();
+	ks_notify_definitions_changed();
+	notice("restored sinks are paused",
+		   "Let each go on with kstream.resume(name); view kstream.sinks lists them.");
 	return PointerGetDatum(NULL);
 }
 
@@ -156,6 +202,21 @@ ks_restore_local_log(PG_FUNCTION_ARGS)
 						 DatumGetObjectId(slot_getattr(slot, 3, &isnull)));
 	}
 	ExecDropSingleTupleTableSlot(slot);
+	return PointerGetDatum(NULL);
+}
+
+PG_FUNCTION_INFO_V1(ks_restore_dedup_part);
+
+/* AFTER INSERT STATEMENT on kstream_catalog.dedup_part: links the tables with queries that are there already. */
+Datum
+ks_restore_dedup_part(PG_FUNCTION_ARGS)
+{
+	ListCell   *lc;
+
+	(void) trigger_data(fcinfo);
+	CommandCounterIncrement();	/* makes the new rows visible */
+	foreach(lc, ks_query_ids())
+		ks_relink_query(ks_query_load(lfirst_int(lc)));
 	return PointerGetDatum(NULL);
 }
 

@@ -13,6 +13,7 @@ extern void ks_relink_query(const KsQueryRow *row);
 
 /* The same for the logs of local streams. */
 extern void ks_relink_local_logs(void);
+extern void ks_relink_sinks(void);
 
 /* The same for changelogs. */
 extern void ks_relink_changelogs(void);

@@ -2,8 +2,8 @@
  * topology.c
  *		kstream.topology: what flows where, as text, for Graphviz or for Mermaid.
  *
- * The graph has a node per topic, stream, table and looked-up relation, and an
- * edge per reading.  It is built from the queries that the caller may see; with
+ * The graph has a node per topic, stream, table and other relation, and an edge
+ * per reading and per publishing; only what is published leads to a topic.  It is built from the queries that the caller may see; with
  * a relation given, only from those that lead to it, or read it if it is a stream.
  *
  * Runs in: any backend.  Transaction: needed.
@@ -19,6 +19,7 @@
 #include "utils/rel.h"
 
 #include "catalog/stream_def.h"
+#include "sql/ddl_sink.h"
 #include "sql/ddl_util.h"
 #include "sql/verbs.h"
 
@@ -26,7 +27,7 @@ typedef enum KsNodeKind
 {
 	NODE_TOPIC,
 	NODE_STREAM,
-	NODE_LOOKUP,				/* a relation that kstream does not maintain */
+	NODE_LOOKUP,				/* a relation that kstream does not maintain: looked up, or published */
 	NODE_TABLE					/* one that it does */
 } KsNodeKind;
 
@@ -97,6 +98,30 @@ add_edge(KsGraph *graph, int from, int to, bool lookup)
 	graph->edges = lappend(graph->edges, edge);
 }
 
+/* The node of a stream. */
+static int
+add_stream_node(KsGraph *graph, const KsStreamDef *def)
+{
+	return add_node(graph, NODE_STREAM, def->relid, def->relname, def->local ? "local" : NULL);
+}
+
+/* The topics that the relation of a node is published to. */
+static void
+add_sinks(KsGraph *graph, Oid relid, int node)
+{
+	ListCell   *lc;
+
+	if (!ks_may_see_relation(relid))
+		return;
+	foreach(lc, ks_sinks_of_relation(relid))
+	{
+		KsStreamDef *def = ks_sink_target(lfirst(lc));
+
+		add_edge(graph, node, add_node(graph, NODE_TOPIC, InvalidOid, def->topic,
+									   GetForeignServer(def->serverid)->servername), false);
+	}
+}
+
 /* The node a query reads: the topic of a stream, with the stream between unless it is hidden. */
 static int
 add_stream(KsGraph *graph, Oid relid, bool hidden)
@@ -112,7 +137,7 @@ add_stream(KsGraph *graph, Oid relid, bool hidden)
 						 GetForeignServer(def->serverid)->servername);
 	if (hidden)
 		return topic;
-	stream = add_node(graph, NODE_STREAM, relid, def->relname, def->local ? "local" : NULL);
+	stream = add_stream_node(graph, def);
 	if (topic >= 0)
 		add_edge(graph, topic, stream, false);
 	return stream;
@@ -132,7 +157,38 @@ add_lookup(KsGraph *graph, Oid relid)
 					ks_query_kind_name(row->kind));
 }
 
-/* A query: its table, and what it reads. */
+/* The node of what a query writes to. */
+static int
+add_result(KsGraph *graph, const KsQueryRow *row)
+{
+	Relation	rel;
+	KsStreamDef *def;
+
+	if (row->kind != KS_QUERY_STREAM)
+		return add_node(graph, NODE_TABLE, row->relation, ks_qualified_name(row->relation),
+						ks_query_kind_name(row->kind));
+	rel = relation_open(row->relation, AccessShareLock);
+	def = ks_stream_def_load(rel);
+	relation_close(rel, NoLock);
+	return add_stream_node(graph, def);
+}
+
+/* The queries that feed a stream. */
+static void
+add_feeders(KsGraph *graph, Oid stream)
+{
+	ListCell   *lc;
+
+	foreach(lc, ks_query_feeders(stream))
+	{
+		KsQueryRow *row = ks_query_load(lfirst_int(lc));
+
+		if (row != NULL && ks_may_see_query(row))
+			add_query(graph, row);
+	}
+}
+
+/* A query: its table or stream, what it reads, and where the result is published. */
 static void
 add_query(KsGraph *graph, const KsQueryRow *row)
 {
@@ -145,12 +201,29 @@ add_query(KsGraph *graph, const KsQueryRow *row)
 		return;
 	graph->done = lappend_int(graph->done, row->id);
 	streams = ks_query_streams(row, &lookups);
-	table = add_node(graph, NODE_TABLE, row->relation, ks_qualified_name(row->relation),
-					 ks_query_kind_name(row->kind));
+	table = add_result(graph, row);
 	foreach(lc, streams)
+	{
+		add_feeders(graph, lfirst_oid(lc));
 		add_edge(graph, add_stream(graph, lfirst_oid(lc), OidIsValid(row->source)), table, false);
+	}
 	foreach(lc, lookups)
 		add_edge(graph, add_lookup(graph, lfirst_oid(lc)), table, true);
+	add_sinks(graph, row->relation, table);
+}
+
+/* A published relation: with the query behind it, if there is one. */
+static void
+add_published(KsGraph *graph, Oid relid)
+{
+	KsQueryRow *row = ks_query_load_by_relation(relid);
+
+	if (!ks_may_see_relation(relid) || ks_is_stream(relid))
+		return;
+	if (row != NULL)
+		add_query(graph, row);
+	else
+		add_sinks(graph, relid, add_node(graph, NODE_LOOKUP, relid, ks_qualified_name(relid), NULL));
 }
 
 /* Every query that the caller may see, or those that read the stream. */
@@ -166,6 +239,18 @@ add_queries(KsGraph *graph, Oid stream)
 		if (row && ks_may_see_query(row) &&
 			(!OidIsValid(stream) || list_member_oid(ks_query_streams(row, NULL), stream)))
 			add_query(graph, row);
+	}
+	if (OidIsValid(stream))
+	{
+		add_feeders(graph, stream);
+		return;
+	}
+	foreach(lc, ks_sink_ids())
+	{
+		KsSinkRow  *sink = ks_sink_load(lfirst_int(lc));
+
+		if (sink != NULL)
+			add_published(graph, sink->relation);
 	}
 }
 
@@ -187,7 +272,28 @@ node_title(const KsNode *node)
 	return node->name;
 }
 
-/* As indented lines: each table with what it reads. */
+/* Does the edge say that something is published? */
+static bool
+is_publishing(KsGraph *graph, const KsEdge *edge)
+{
+	return ((KsNode *) list_nth(graph->nodes, edge->to))->kind == NODE_TOPIC;
+}
+
+/* Is the relation of a node published? */
+static bool
+is_published(KsGraph *graph, int node)
+{
+	ListCell   *lc;
+
+	foreach(lc, graph->edges)
+	{
+		if (((KsEdge *) lfirst(lc))->from == node && is_publishing(graph, lfirst(lc)))
+			return true;
+	}
+	return false;
+}
+
+/* As indented lines: each table with what it reads, and where it is published. */
 static void
 print_text(StringInfo buf, KsGraph *graph)
 {
@@ -199,7 +305,7 @@ print_text(StringInfo buf, KsGraph *graph)
 		int			number = foreach_current_index(lc);
 		ListCell   *lc2;
 
-		if (node->kind != NODE_TABLE && node->kind != NODE_STREAM)
+		if (node->kind == NODE_TOPIC || (node->kind == NODE_LOOKUP && !is_published(graph, number)))
 			continue;
 		appendStringInfo(buf, "%s\n", node_title(node));
 		foreach(lc2, graph->edges)
@@ -209,6 +315,14 @@ print_text(StringInfo buf, KsGraph *graph)
 			if (edge->to == number)
 				appendStringInfo(buf, "  %s %s\n", edge->lookup ? "looks up" : "reads",
 								 node_title(list_nth(graph->nodes, edge->from)));
+		}
+		foreach(lc2, graph->edges)
+		{
+			KsEdge	   *edge = lfirst(lc2);
+
+			if (edge->from == number && is_publishing(graph, edge))
+				appendStringInfo(buf, "  is published to %s\n",
+								 node_title(list_nth(graph->nodes, edge->to)));
 		}
 	}
 }
@@ -303,9 +417,18 @@ ks_topology(PG_FUNCTION_ARGS)
 	else
 	{
 		char	   *name = ks_arg_text(fcinfo, 0);
-		Oid			relid = ks_relation_by_name(name);
+		KsQueryRow *named = ks_query_load_by_name(name);
+		KsSinkRow  *sink = named == NULL ? ks_sink_load_by_name(name) : NULL;
+		Oid			relid = named != NULL ? named->relation : sink != NULL ? sink->relation :
+			ks_relation_by_name(name);
 
-		if (ks_is_stream(relid))
+		if (sink != NULL)
+		{
+			if (!ks_may_see_relation(relid))
+				ks_sink_check_owner(sink);
+			add_published(&graph, relid);
+		}
+		else if (named == NULL && ks_is_stream(relid))
 			add_queries(&graph, relid);
 		else
 		{

@@ -22,20 +22,24 @@
 #include "utils/syscache.h"
 
 #include "plan/analyze.h"
+#include "sql/ddl_sink.h"
 #include "sql/ddl_util.h"
 #include "sql/query_options.h"
 #include "sql/restore.h"
 #include "sql/verbs.h"
+#include "store/dedup.h"
 #include "store/position.h"
 #include "worker/wakeup.h"
 
-/* The query behind a table; an error if there is none. */
+/* The query behind a name; an error if there is none. */
 KsQueryRow *
 ks_query_by_name(const char *name)
 {
-	Oid			relid = ks_relation_by_name(name);
-	KsQueryRow *row = ks_query_load_by_relation(relid);
+	KsQueryRow *row = ks_query_load_by_name(name);
 
+	if (row != NULL)
+		return row;
+	row = ks_query_load_by_relation(ks_relation_by_name(name));
 	if (row == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -54,11 +58,63 @@ own_query(FunctionCallInfo fcinfo)
 	return row;
 }
 
+/* Adds the sink of a relation that has no name of its own. */
+static void
+add_unnamed_sink(KsNamed *named, Oid relation)
+{
+	KsSinkRow  *sink = OidIsValid(relation) ? ks_sink_load_by_relation(relation) : NULL;
+
+	if (sink != NULL)
+		named->sinks = lappend(named->sinks, sink);
+}
+
+/* See verbs.h. */
+void
+ks_named_lookup(const char *name, KsNamed *named)
+{
+	KsSinkRow  *sink;
+	Oid			relid;
+
+	named->sinks = NIL;
+	named->query = ks_query_load_by_name(name);
+	if (named->query != NULL)
+		return;
+	sink = ks_sink_load_by_name(name);
+	if (sink != NULL)
+	{
+		named->sinks = list_make1(sink);
+		return;
+	}
+	relid = ks_relation_by_name(name);
+	named->query = ks_query_load_by_relation(relid);
+	add_unnamed_sink(named, relid);
+	if (named->query != NULL)
+		add_unnamed_sink(named, named->query->source);
+	if (named->query == NULL && named->sinks == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table that kstream keeps up to date", name),
+				 errhint("The views kstream.queries and kstream.sinks list what has a name here.")));
+}
+
+/* What the first argument names, which the caller must own. */
+static void
+own_named(FunctionCallInfo fcinfo, KsNamed *named)
+{
+	ListCell   *lc;
+
+	ks_named_lookup(ks_arg_required(fcinfo, 0, "name"), named);
+	if (named->query != NULL)
+		ks_query_check_owner(named->query);
+	foreach(lc, named->sinks)
+		ks_sink_check_owner(lfirst(lc));
+}
+
 /* Owners, and those who may monitor the server. */
 bool
-ks_may_see_query(const KsQueryRow *row)
+ks_may_see_relation(Oid relation)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(row->relation));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
@@ -67,6 +123,13 @@ ks_may_see_query(const KsQueryRow *row)
 	ReleaseSysCache(tuple);
 	return has_privs_of_role(GetUserId(), owner) ||
 		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+}
+
+/* See verbs.h. */
+bool
+ks_may_see_query(const KsQueryRow *row)
+{
+	return ks_may_see_relation(row->relation);
 }
 
 /* What the query reads. */
@@ -87,13 +150,24 @@ ks_query_streams(const KsQueryRow *row, List **lookups)
 
 PG_FUNCTION_INFO_V1(ks_pause);
 
-/* pause(name): its worker stops after the batch it is in. */
+/*
+ * pause(name): its worker stops after the batch it is in.  A query is paused, not
+ * the publishing of what it has computed, unless there is only that.
+ */
 Datum
 ks_pause(PG_FUNCTION_ARGS)
 {
-	KsQueryRow *row = own_query(fcinfo);
+	KsNamed		named;
+	ListCell   *lc;
 
-	ks_query_set_paused(row->id, true);
+	own_named(fcinfo, &named);
+	if (named.query != NULL)
+		ks_query_set_paused(named.query->id, true);
+	else
+	{
+		foreach(lc, named.sinks)
+			ks_sink_set_paused(((KsSinkRow *) lfirst(lc))->id, true);
+	}
 	ks_notify_definitions_changed();
 	PG_RETURN_VOID();
 }
@@ -104,14 +178,26 @@ PG_FUNCTION_INFO_V1(ks_resume);
 Datum
 ks_resume(PG_FUNCTION_ARGS)
 {
-	KsQueryRow *row = own_query(fcinfo);
+	KsNamed		named;
+	ListCell   *lc;
 
-	ks_relink_query(row);
+	own_named(fcinfo, &named);
 	ks_relink_local_logs();
+	if (named.query != NULL)
+	{
+		ks_relink_query(named.query);
+		ks_query_set_paused(named.query->id, false);
+		ks_warn_not_preloaded(named.query->relation);
+	}
+	foreach(lc, named.sinks)
+	{
+		KsSinkRow  *sink = lfirst(lc);
+
+		ks_relink_sink(sink);
+		ks_sink_set_paused(sink->id, false);
+	}
 	ks_relink_changelogs();
-	ks_query_set_paused(row->id, false);
 	ks_notify_definitions_changed();
-	ks_warn_not_preloaded(row->relation);
 	PG_RETURN_VOID();
 }
 
@@ -137,6 +223,7 @@ ks_reset(PG_FUNCTION_ARGS)
 	values[1] = CStringGetTextDatum(row->start);
 	SPI_connect();
 	ks_clear_state(row);
+	ks_dedup_clear(row->id);
 	ks_positions_delete(row->id);
 	ks_spi_execute("DELETE FROM kstream_catalog.dead_letter WHERE query = $1",
 				   false, 1, types, values, NULL);
@@ -152,13 +239,29 @@ ks_reset(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(ks_explain);
 
-/* explain(name): operators and statements of the query. */
+/* explain(name): operators and statements of the query, and what is published of it. */
 Datum
 ks_explain(PG_FUNCTION_ARGS)
 {
-	KsQueryRow *row = ks_query_by_name(ks_arg_required(fcinfo, 0, "name"));
+	KsNamed		named;
+	StringInfoData buf;
+	ListCell   *lc;
 
-	if (!ks_may_see_query(row))
-		ks_query_check_owner(row);
-	PG_RETURN_TEXT_P(cstring_to_text(ks_explain_query(row)));
+	ks_named_lookup(ks_arg_required(fcinfo, 0, "name"), &named);
+	initStringInfo(&buf);
+	if (named.query != NULL)
+	{
+		if (!ks_may_see_query(named.query))
+			ks_query_check_owner(named.query);
+		appendStringInfoString(&buf, ks_explain_query(named.query));
+	}
+	foreach(lc, named.sinks)
+	{
+		KsSinkRow  *sink = lfirst(lc);
+
+		if (!ks_may_see_relation(sink->relation))
+			ks_sink_check_owner(sink);
+		ks_explain_sink(&buf, sink);
+	}
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
 }

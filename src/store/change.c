@@ -12,6 +12,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "store/capture.h"
 #include "store/change.h"
 #include "store/changelog.h"
 
@@ -19,9 +20,12 @@
 List *
 ks_change_listeners(Oid relation)
 {
+	Relation	rel = table_open(relation, NoLock);
 	List	   *listeners = NIL;
 
 	listeners = list_concat(listeners, ks_changelog_listener(relation));
+	listeners = list_concat(listeners, ks_capture_listeners(rel));
+	table_close(rel, NoLock);
 	return listeners;
 }
 
@@ -29,7 +33,7 @@ ks_change_listeners(Oid relation)
 bool
 ks_changes_wanted(Oid relation)
 {
-	return ks_changelog_wanted(relation);
+	return ks_changelog_wanted(relation) || ks_capture_wanted(relation);
 }
 
 /* See change.h. */

@@ -32,13 +32,14 @@ struct KsOutEncoder
 	const KsStreamDef *def;
 	MemoryContext cxt;			/* of what a record points to; reset for every record */
 	Size		max_bytes;
+	KsEncoder  *rows;
 	StringInfoData key;
 	StringInfoData value;
 };
 
-/* Greatest record that the server's options let through. */
-static Size
-max_record_bytes(Oid serverid)
+/* See out_record.h. */
+Size
+ks_out_max_bytes(Oid serverid)
 {
 	ListCell   *lc;
 
@@ -60,7 +61,8 @@ ks_out_encoder_create(const KsStreamDef *def)
 
 	encoder->def = def;
 	encoder->cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream record", ALLOCSET_SMALL_SIZES);
-	encoder->max_bytes = max_record_bytes(def->serverid);
+	encoder->max_bytes = ks_out_max_bytes(def->serverid);
+	encoder->rows = ks_encoder_create(def);
 	initStringInfo(&encoder->key);
 	initStringInfo(&encoder->value);
 	return encoder;
@@ -104,7 +106,7 @@ ks_check_headers(Datum headers)
 	if (!good)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("column \"_headers\" must be a JSON object whose values are strings"),
+				 errmsg("headers must be a JSON object whose values are strings"),
 				 errhint("For example '{\"trace\": \"4711\"}'.")));
 }
 
@@ -118,9 +120,9 @@ header_text(const JsonbValue *value, size_t *len)
 	return utf8 == str ? str : pnstrdup(utf8, *len);
 }
 
-/* Headers of the record; NULL members are headers without a value. */
-static void
-encode_headers(Datum datum, KsRecord *rec)
+/* See out_record.h. */
+void
+ks_out_headers(Datum datum, KsRecord *rec)
 {
 	Jsonb	   *jb = DatumGetJsonbP(datum);
 	JsonbIterator *it;
@@ -159,7 +161,7 @@ encode_key(KsOutEncoder *encoder, const Datum *values, const bool *nulls,
 	if (attnum != 0 && !nulls[attnum - 1])
 		has_key = ks_encode_key_text(&encoder->key, encoder->def, TextDatumGetCString(values[attnum - 1]));
 	else if (encoder->def->nkeys > 0 || origin == NULL)
-		has_key = ks_encode_key(&encoder->key, encoder->def, values, nulls);
+		has_key = ks_encoder_key(encoder->rows, &encoder->key, values, nulls, false);
 	else
 	{
 		rec->key = origin->key;
@@ -214,23 +216,30 @@ ks_out_encode(KsOutEncoder *encoder, const Datum *values, const bool *nulls,
 	if (partition != 0 && !nulls[partition - 1])
 		rec->partition = DatumGetInt32(values[partition - 1]);
 	if (headers != 0 && !nulls[headers - 1])
-		encode_headers(values[headers - 1], rec);
+		ks_out_headers(values[headers - 1], rec);
 	encode_timestamp(encoder, values, nulls, origin, rec);
 	encode_key(encoder, values, nulls, origin, rec);
 	resetStringInfo(&encoder->value);
 	if ((tombstone == 0 || nulls[tombstone - 1] || !DatumGetBool(values[tombstone - 1])) &&
-		ks_encode_value(&encoder->value, def, values, nulls))
+		ks_encoder_value(encoder->rows, &encoder->value, values, nulls))
 	{
 		rec->value = encoder->value.data;
 		rec->valuelen = encoder->value.len;
 	}
-	if (rec->keylen + rec->valuelen > encoder->max_bytes)
+	ks_out_check_size(rec, encoder->max_bytes, def->relname);
+	MemoryContextSwitchTo(old);
+}
+
+/* See out_record.h. */
+void
+ks_out_check_size(const KsRecord *rec, Size max_bytes, const char *relname)
+{
+	if (rec->keylen + rec->valuelen > max_bytes)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("a record of %zu bytes is too large for stream %s",
-						rec->keylen + rec->valuelen, def->relname),
+						rec->keylen + rec->valuelen, relname),
 				 errhint("The option message_max_bytes of the server sets the greatest size; the broker has a limit of its own.")));
-	MemoryContextSwitchTo(old);
 }
 
 /* See out_record.h.  Rounded down, before 1970 as well. */

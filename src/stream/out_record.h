@@ -36,6 +36,13 @@ extern int64 ks_kafka_time(TimestampTz timestamp);
 /* An error if the text cannot be headers: an object whose values are strings. */
 extern void ks_check_headers(Datum headers);
 
+/* Headers of a record, out of jsonb; in the current context.  NULL members are headers without a value. */
+extern void ks_out_headers(Datum headers, KsRecord *rec);
+
+/* Greatest record that the server's options let through; an error if this one is greater. */
+extern Size ks_out_max_bytes(Oid serverid);
+extern void ks_out_check_size(const KsRecord *rec, Size max_bytes, const char *relname);
+
 /* An error if a value is given for a column that the log decides. */
 extern void ks_refuse_log_columns(const KsStreamDef *def, const bool *nulls);
 

@@ -34,6 +34,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/guc.h"
 #include "catalog/cat_util.h"
 #include "catalog/query_cat.h"
 #include "stream/log_commit.h"
@@ -49,7 +50,7 @@ enum
 };
 
 /* A half of this size changes places with the other; an idle one of the second size is emptied. */
-#define SWITCH_BLOCKS	(16 * 1024 * 1024 / BLCKSZ)
+#define SWITCH_BYTES	(16 * 1024 * 1024)
 #define IDLE_BLOCKS		(1024 * 1024 / BLCKSZ)
 
 /* A read in progress. */
@@ -102,9 +103,9 @@ create_half(KsSinkRow *sink, int half, Oid owner)
 						  false, 0, NULL, NULL, NULL);
 }
 
-/* A name that no other sink has, on no server. */
-static char *
-new_incarnation(void)
+/* See outbox.h. */
+char *
+ks_outbox_new_incarnation(void)
 {
 	unsigned char bytes[16];
 	char	   *name = palloc(2 * sizeof(bytes) + 1);
@@ -126,8 +127,8 @@ ks_outbox_create(KsSinkRow *sink)
 	Oid			owner = rel->rd_rel->relowner;
 
 	relation_close(rel, NoLock);
-	sink->id = ks_object_id_next();
-	sink->incarnation = new_incarnation();
+	(void) ks_sink_choose_id(sink);
+	sink->incarnation = ks_outbox_new_incarnation();
 	sink->half = 0;
 	SPI_connect();
 	for (int i = 0; i < 2; i++)
@@ -357,6 +358,29 @@ ks_outbox_end(const KsSinkRow *sink)
 	return end;
 }
 
+/* See outbox.h. */
+TimestampTz
+ks_outbox_time(const KsSinkRow *sink, int64 position)
+{
+	Snapshot	snapshot = ks_log_snapshot();
+	TimestampTz result = DT_NOBEGIN;
+
+	for (int i = 0; i < 2 && result == DT_NOBEGIN; i++)
+	{
+		KsLogScan	segments;
+		KsLogSegment segment;
+		bool		isnull;
+
+		ks_log_scan_open(&segments, sink->halves[i].segments, snapshot, 2);
+		if (ks_log_last_segment(&segments, 0, position, &segment) &&
+			segment.base + segment.count > position)
+			result = DatumGetTimestampTz(slot_getattr(segments.slot, KS_SEGMENT_NEWEST, &isnull));
+		ks_log_scan_close(&segments);
+	}
+	UnregisterSnapshot(snapshot);
+	return result;
+}
+
 /* Blocks of one half's rows. */
 static BlockNumber
 half_blocks(const KsOutboxHalf *half)
@@ -429,7 +453,8 @@ ks_outbox_trim(KsSinkRow *sink, int64 published)
 
 	if (half_blocks(other) > 0)
 		return empty_half(other, published);
-	if (blocks > SWITCH_BLOCKS)
+	/* small enough that queries need not wait for one half to be emptied as a whole */
+	if ((int64) blocks * BLCKSZ > Min(SWITCH_BYTES, (int64) ks_outbox_max_bytes * 1024 / 4))
 	{
 		sink->half = 1 - sink->half;
 		ks_sink_set_half(sink->id, sink->half);

@@ -17,9 +17,12 @@
 
 /*
  * Makes the outbox of a new sink, makes it part of the relation, and stores the
- * sink; id, incarnation and halves are filled in.
+ * sink; incarnation, halves and, if it has none, id are filled in.
  */
 extern void ks_outbox_create(KsSinkRow *sink);
+
+/* A name for a publisher that no other sink has, on no server. */
+extern char *ks_outbox_new_incarnation(void);
 
 /* The sink of a stream over a topic; made if it is missing. */
 extern KsSinkRow *ks_outbox_of_stream(const KsStreamDef *def);
@@ -46,6 +49,9 @@ extern void ks_outbox_read(const KsSinkRow *sink, int64 position, int max_record
 
 /* Position after the last committed record. */
 extern int64 ks_outbox_end(const KsSinkRow *sink);
+
+/* When the record at the position was committed, about; DT_NOBEGIN: there is none. */
+extern TimestampTz ks_outbox_time(const KsSinkRow *sink, int64 position);
 
 /* Bytes both halves take. */
 extern int64 ks_outbox_bytes(const KsSinkRow *sink);

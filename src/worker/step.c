@@ -75,10 +75,12 @@ ks_step(PG_FUNCTION_ARGS)
 {
 	char	   *name = ks_arg_required(fcinfo, 0, "relation");
 	int			max_rows = PG_ARGISNULL(1) ? 1000 : PG_GETARG_INT32(1);
-	KsQueryRow *query = ks_query_load_by_relation(ks_relation_by_name(name));
+	KsQueryRow *query = ks_query_load_by_name(name);
 	KsTaskProgress progress = {0};
 	KsTask	   *task;
 
+	if (query == NULL)
+		query = ks_query_load_by_relation(ks_relation_by_name(name));
 	if (query == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

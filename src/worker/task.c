@@ -3,8 +3,9 @@
  *		One continuous query made ready to run, and its micro-batches.
  *
  * A batch reads like this: fetch what has arrived (records of all sources),
- * compute event times, run the query over it (exec/), keep bad records as dead
- * letters, store the positions by compare-and-set.  The caller commits.
+ * compute event times, run the query over it (exec/; duplicates are hidden from
+ * it), keep bad records as dead letters and the keys that must not come again,
+ * store the positions by compare-and-set.  The caller commits.
  *
  * After any error the task is closed and opened again from the committed
  * positions; nothing in it survives that matters.
@@ -30,15 +31,21 @@
 
 #include "base/faultpoint.h"
 #include "base/guc.h"
+#include "catalog/sink_cat.h"
 #include "exec/query_exec.h"
 #include "plan/analyze.h"
 #include "store/dead_letter.h"
+#include "stream/outbox.h"
 #include "worker/bootstrap.h"
 #include "worker/source.h"
 #include "worker/task.h"
 
 /* While a query waits for the tables it looks up, it looks this often. */
 #define BOOTSTRAP_POLL_MS 50L
+
+/* How often is looked whether too much waits to be published, while it does not and while it does. */
+#define OUTBOX_CHECK_MS 200
+#define OUTBOX_FULL_MS 50
 
 /* Seconds to the next question at most, while no broker answers. */
 #define LOOK_AGAIN_MAX 3
@@ -60,6 +67,8 @@ struct KsTask
 	int			stop_sqlstate;	/* on_error = 'stop': the error to stop with, once committed */
 	char	   *stop_message;
 	bool		stopped;		/* what is before the bad record is committed */
+	bool		outbox_full;	/* too much waits to be published: nothing is taken */
+	TimestampTz outbox_checked;
 	MemoryContextCallback callback;
 };
 
@@ -295,6 +304,29 @@ connect_sources(KsTask *task)
 				   ks_bootstrap_connect(task->bootstrap, !task->in_worker));
 }
 
+/* Is it time to look at the outboxes? */
+static bool
+outbox_check_is_due(const KsTask *task)
+{
+	return TimestampDifferenceExceeds(task->outbox_checked, GetCurrentTimestamp(),
+									  task->outbox_full ? OUTBOX_FULL_MS : OUTBOX_CHECK_MS);
+}
+
+/* Looks whether more waits to be published of the query's relation than may. */
+static void
+check_outbox(KsTask *task)
+{
+	ListCell   *lc;
+
+	task->outbox_full = false;
+	task->outbox_checked = GetCurrentTimestamp();
+	foreach(lc, ks_sinks_of_relation(task->query->relation))
+	{
+		if (ks_outbox_bytes(lfirst(lc)) > (int64) ks_outbox_max_bytes * 1024)
+			task->outbox_full = true;
+	}
+}
+
 /* See task.h. */
 bool
 ks_task_fetch(KsTask *task, int max_rows)
@@ -306,6 +338,8 @@ ks_task_fetch(KsTask *task, int max_rows)
 	if (task->fetched)
 		return true;
 	task->max_rows = max_rows;
+	if (task->outbox_full)		/* looked at again in ks_task_run */
+		return outbox_check_is_due(task);
 	if (!connect_sources(task))
 		return false;
 	/* Nothing is taken before the tables looked up are there (their state is read in ks_task_run). */
@@ -400,6 +434,10 @@ cut_at_bad_record(KsTask *task, KsBadRow *bad)
 
 	if (part->next.next_offset <= first->offset)
 		return;
+	part->next.stream_time = part->stored.stream_time;
+	part->next.has_seam = part->stored.has_seam;
+	part->next.seam_offset = part->stored.seam_offset;
+	part->next.seam = part->stored.seam;
 	for (int i = bad->batch->nrows - 1; i >= 0; i--)
 	{
 		KsRecord   *rec = &bad->batch->rows[i].rec;
@@ -413,10 +451,14 @@ cut_at_bad_record(KsTask *task, KsBadRow *bad)
 			part->next.stream_time = bad->batch->rows[i].stream_time;
 			part->next.seam_offset = rec->offset;
 			if (!bad->batch->local)
+			{
+				part->next.has_seam = true;
 				part->next.seam = ks_record_fingerprint(rec);
+			}
 			break;
 		}
 	}
+	part->next.has_stream_time = !TIMESTAMP_IS_NOBEGIN(part->next.stream_time);
 	part->next.next_offset = first->offset;
 	if (part->next.next_offset == part->stored.next_offset)
 	{
@@ -488,6 +530,8 @@ process_batch(KsTask *task, KsTaskProgress *progress)
 		stop_at(task, result.bad);
 	else
 		store_dead_letters(task, result.bad);
+	foreach(lc, task->sources)
+		ks_source_store_keys(lfirst(lc));
 	progress->rows_out = result.rows_out;
 	progress->dead = task->query->stop_on_error ? 0 : list_length(result.bad);
 }
@@ -567,6 +611,14 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 			end_bootstrap(task);
 			progress->more = true;
 		}
+		PopActiveSnapshot();
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	if (task->outbox_full || outbox_check_is_due(task))
+		check_outbox(task);
+	if (task->outbox_full && !task->fetched)
+	{
 		PopActiveSnapshot();
 		MemoryContextSwitchTo(old);
 		return;
@@ -653,7 +705,7 @@ ks_task_caught_up(const KsTask *task)
 {
 	ListCell   *lc;
 
-	if (task->bootstrap != NULL || task->fetched)
+	if (task->bootstrap != NULL || task->fetched || task->outbox_full)
 		return false;
 	foreach(lc, task->sources)
 	{
@@ -696,6 +748,8 @@ ks_task_trouble(const KsTask *task)
 		if (source->trouble[0] != '\0')
 			return source->trouble;
 	}
+	if (task->outbox_full)
+		return "waiting for its outbox to be published (kstream.outbox_max_bytes)";
 	if (task->bootstrap != NULL)
 		return "waiting for the tables it looks up to be loaded";
 	return NULL;
@@ -715,5 +769,7 @@ ks_task_look_again_ms(const KsTask *task)
 		if (!source->connected)
 			failed = Max(failed, source->failed_requests);
 	}
+	if (task->outbox_full)
+		return OUTBOX_FULL_MS;
 	return Min(failed, LOOK_AGAIN_MAX) * 1000;
 }

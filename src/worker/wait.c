@@ -2,8 +2,10 @@
  * wait.c
  *		kstream.wait(): waiting until queries have processed what there is.
  *
- * The ends of all sources are taken once, when the function is called; then the
- * stored positions are looked at until each has reached its end.  Positions and
+ * Targets are waited for level by level (see wait_targets.c): the ends of their
+ * sources are taken when everything that feeds them has arrived, at first when
+ * the function is called; then the stored positions are looked at until each has
+ * reached its end.  Positions and
  * definitions are read by catalog scans, whose snapshot is always a new one, so
  * that the function works in every isolation level.  Where nothing is stored
  * for a partition (the query starts behind all that is there, or has only moved
@@ -23,31 +25,28 @@
 #include "access/xlog.h"
 #include "base/compat.h"
 #include "catalog/namespace.h"
-#include "catalog/objectaddress.h"
-#include "catalog/pg_authid.h"
 #include "catalog/query_cat.h"
 #include "catalog/stream_def.h"
 #include "fmgr.h"
 #include "kafka/consumer.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "plan/analyze.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "stream/local_log.h"
-#include "utils/acl.h"
+#include "stream/outbox.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "worker/slots.h"
 #include "worker/stats.h"
 #include "worker/wait.h"
+#include "worker/wait_targets.h"
 #include "worker/wakeup.h"
 
 #define KS_RECHECK_MS 100		/* beside the signals of workers */
@@ -59,24 +58,6 @@
 #define ANUM_POSITION_SOURCE 2
 #define ANUM_POSITION_PARTITION 3
 #define ANUM_POSITION_NEXT_OFFSET 4
-
-/* A place in a log that a query has to reach. */
-typedef struct KsEnd
-{
-	Oid			source;
-	int32		partition;
-	int64		end;
-	bool		reached;
-} KsEnd;
-
-/* A query that is waited for. */
-typedef struct KsTarget
-{
-	int32		id;
-	Oid			relation;
-	const char *name;
-	List	   *ends;			/* KsEnd * */
-} KsTarget;
 
 /* A client that is open for this call: one per server and user. */
 typedef struct KsWaitClient
@@ -112,56 +93,67 @@ ms_left(const KsWait *wait, int limit)
 	return Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), wait->deadline), limit);
 }
 
+/* what_is: how messages call the target. */
+static const char *
+what_is(const KsTarget *t)
+{
+	return t->is_sink ? "sink" : "continuous query";
+}
+
 /* stopped: raises KS002 for a query that does not move. */
 static void
 stopped(const KsTarget *t, const char *how, const char *detail, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(KS_ERRCODE_WAIT_STOPPED),
-			 errmsg("continuous query %s %s", t->name, how),
+			 errmsg("%s %s %s", what_is(t), t->name, how),
 			 detail != NULL && detail[0] != '\0' ? errdetail_internal("%s", detail) : 0,
 			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
-/* check_status: raises KS002 if the query is paused, blocked, failed or gone. */
+/* check_going: raises KS002 if the query or sink is paused, blocked or failed. */
 static void
-check_status(const KsTarget *t, const KsQueryRow *row)
+check_going(const KsTarget *t, bool paused, const char *instance, int32 generation, const char *last_error)
 {
 	KsQueryStatus status;
 
-	if (row == NULL)
-		stopped(t, "was dropped", NULL, NULL);
-	if (row->paused)
-		stopped(t, "is paused", row->last_error, "Use kstream.resume to go on.");
-	if (strcmp(row->instance, ks_instance_id()) != 0)
+	if (paused)
+		stopped(t, "is paused", last_error, "Use kstream.resume to go on.");
+	if (strcmp(instance, ks_instance_id()) != 0)
 		stopped(t, "is blocked", "It was restored or copied from another database.",
 				"Use kstream.resume to run it in this database.");
-	if (ks_stat_status(t->id, &status) && status.generation == row->generation &&
-		status.state == KS_STATE_FAILED)
-		stopped(t, "has failed", status.message,
+	if (!ks_stat_status(t->id, &status) || status.generation != generation)
+		return;
+	if (status.state == KS_STATE_BLOCKED)
+		stopped(t, "is blocked", status.message, NULL);
+	if (status.state == KS_STATE_FAILED)
+		stopped(t, "has failed", status.message, t->is_sink ?
+				"Remove the cause; it is tried again by itself." :
 				"Remove the cause; it is tried again by itself. Where a topic was replaced or truncated, kstream.reset builds the table anew.");
 }
 
-/* target_create: a query to wait for. */
-static KsTarget *
-target_create(const KsQueryRow *row)
+/* check_status: raises KS002 if the target does not move; returns its generation. */
+static int32
+check_status(const KsTarget *t)
 {
-	KsTarget   *t = palloc0(sizeof(KsTarget));
+	if (t->is_sink)
+	{
+		KsSinkRow  *sink = ks_sink_load(t->id);
 
-	t->id = row->id;
-	t->relation = row->relation;
-	t->name = relation_text(row->relation);
-	return t;
-}
+		if (sink == NULL)
+			stopped(t, "was dropped", NULL, NULL);
+		check_going(t, sink->paused, sink->instance, sink->generation, sink->last_error);
+		return sink->generation;
+	}
+	else
+	{
+		KsQueryRow *row = ks_query_load(t->id);
 
-/* check_may_wait: whoever may read the table may wait for it. */
-static void
-check_may_wait(Oid relid)
-{
-	AclResult	result = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
-
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
+		if (row == NULL)
+			stopped(t, "was dropped", NULL, NULL);
+		check_going(t, row->paused, row->instance, row->generation, row->last_error);
+		return row->generation;
+	}
 }
 
 /* check_committed: what this transaction created no worker can see. */
@@ -175,65 +167,6 @@ check_committed(const KsTarget *t)
 	if (created_here)
 		stopped(t, "was created by this transaction",
 				"Nothing is processed before the transaction has committed.", NULL);
-}
-
-/* named_target: the query that keeps the named relation up to date. */
-static List *
-named_target(const char *name)
-{
-	Oid			relid;
-	KsQueryRow *row;
-
-	relid = RangeVarGetRelid(makeRangeVarFromNameList(ks_name_list(name)), NoLock, false);
-	row = ks_query_load_by_relation(relid);
-	if (row == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not kept up to date by a continuous query", name),
-				 errhint("Name a table made by kstream.create_table or kstream.create_table_as.")));
-	check_may_wait(relid);
-	return list_make1(target_create(row));
-}
-
-/* may_see: does the caller see the query in kstream.queries? */
-static bool
-may_see(const KsQueryRow *row)
-{
-	Relation	rel = try_relation_open(row->relation, AccessShareLock);
-	Oid			owner;
-
-	if (rel == NULL)
-		return false;
-	owner = rel->rd_rel->relowner;
-	relation_close(rel, AccessShareLock);
-	return has_privs_of_role(GetUserId(), owner) ||
-		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
-}
-
-/* all_targets: all queries that the caller sees. */
-static List *
-all_targets(void)
-{
-	List	   *targets = NIL;
-	ListCell   *lc;
-
-	foreach(lc, ks_query_ids())
-	{
-		KsQueryRow *row = ks_query_load(lfirst_int(lc));
-
-		if (row != NULL && may_see(row))
-			targets = lappend(targets, target_create(row));
-	}
-	return targets;
-}
-
-/* query_sources: the streams a query reads. */
-static List *
-query_sources(const KsQueryRow *row)
-{
-	if (OidIsValid(row->source))
-		return list_make1_oid(row->source);
-	return ks_analyze_view(row->view)->streams;
 }
 
 /* add_end: a partition in which there is something to reach. */
@@ -315,10 +248,10 @@ timed_out(const KsTarget *t, const char *detail)
 
 	ereport(ERROR,
 			(errcode(KS_ERRCODE_WAIT_TIMEOUT),
-			 errmsg("timed out waiting for continuous query %s", t->name),
+			 errmsg("timed out waiting for %s %s", what_is(t), t->name),
 			 errdetail_internal("%s", detail),
-			 !known ? errhint("No worker has taken the query yet; see max_worker_processes and kstream.start_workers.") :
-			 status.message[0] != '\0' ? errhint("The query waits: %s.", status.message) : 0));
+			 !known ? errhint("No worker has taken it yet; see max_worker_processes and kstream.start_workers.") :
+			 status.message[0] != '\0' ? errhint("It waits: %s.", status.message) : 0));
 }
 
 /*
@@ -368,7 +301,7 @@ add_kafka_ends(KsWait *wait, KsTarget *t, const KsStreamDef *def)
 
 	while (!try_topic_ends(wait, t, def, &why))
 	{
-		check_status(t, ks_query_load(t->id));
+		(void) check_status(t);
 		if (wait->limited && ms_left(wait, 1) == 0)
 			timed_out(t, psprintf("The end of topic \"%s\" is not known: %s", def->topic, why));
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -378,16 +311,36 @@ add_kafka_ends(KsWait *wait, KsTarget *t, const KsStreamDef *def)
 	}
 }
 
-/* capture_ends: where the sources of the query end now. */
+/* capture_outbox: where the outbox of the sink ends now. */
+static void
+capture_outbox(KsTarget *t)
+{
+	KsSinkRow  *sink = ks_sink_load(t->id);
+
+	if (sink == NULL)
+		return;
+	if (ks_append_is_pending(sink->halves[0].rows))
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot wait for \"%s\" in a transaction that has written to it", t->name),
+				 errhint("What was written is published after COMMIT; wait then.")));
+	t->end = ks_outbox_end(sink);
+}
+
+/* capture_ends: where the sources of the target end now. */
 static void
 capture_ends(KsWait *wait, KsTarget *t)
 {
-	KsQueryRow *row = ks_query_load(t->id);
 	ListCell   *lc;
 
-	check_status(t, row);
+	(void) check_status(t);
 	check_committed(t);
-	foreach(lc, query_sources(row))
+	if (t->is_sink)
+	{
+		capture_outbox(t);
+		return;
+	}
+	foreach(lc, ks_wait_sources(ks_query_load(t->id)))
 	{
 		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
 		KsStreamDef *def = ks_stream_def_load(rel);
@@ -451,9 +404,35 @@ target_behind(Relation positions, Oid index, const KsTarget *t, int32 generation
 	return NULL;
 }
 
-/* all_reached: have all queries reached their ends?  Raises KS001 if the time is up, KS002 if one stopped. */
+/* why_behind: what the target has not reached, or NULL if it has reached everything. */
+static char *
+why_behind(const KsTarget *t, Relation positions, Oid index, int32 generation)
+{
+	if (t->is_sink)
+	{
+		KsPublished published = {0};
+
+		(void) ks_published_load(t->id, &published);
+		return published.position >= t->end ? NULL :
+			psprintf("It has published %lld of %lld records.", (long long) published.position, (long long) t->end);
+	}
+	else
+	{
+		int64		position;
+		KsEnd	   *e = target_behind(positions, index, t, generation, &position);
+
+		return e == NULL ? NULL :
+			psprintf("It is at offset %lld of partition %d of %s, the end was %lld.",
+					 (long long) Max(position, 0), e->partition, relation_text(e->source), (long long) e->end);
+	}
+}
+
+/*
+ * all_reached: have all targets of the level reached their ends?  Raises KS001
+ * if the time is up, KS002 if one stopped.
+ */
 static bool
-all_reached(KsWait *wait)
+all_reached(KsWait *wait, int level)
 {
 	Oid			relid = get_relname_relid("position", get_namespace_oid("kstream_catalog", false));
 	Relation	positions = table_open(relid, AccessShareLock);
@@ -465,18 +444,18 @@ all_reached(KsWait *wait)
 	foreach(lc, wait->targets)
 	{
 		KsTarget   *t = lfirst(lc);
-		KsQueryRow *row = ks_query_load(t->id);
-		int64		position;
-		KsEnd	   *e;
+		char	   *why;
 
-		check_status(t, row);
-		e = target_behind(positions, index, t, row->generation, &position);
-		if (e == NULL)
+		if (t->level != level || t->reached)
 			continue;
+		why = why_behind(t, positions, index, check_status(t));
+		if (why == NULL)
+		{
+			t->reached = true;
+			continue;
+		}
 		if (late)
-			timed_out(t, psprintf("It is at offset %lld of partition %d of %s, the end was %lld.",
-								  (long long) Max(position, 0), e->partition,
-								  relation_text(e->source), (long long) e->end));
+			timed_out(t, why);
 		done = false;
 	}
 	table_close(positions, AccessShareLock);
@@ -502,7 +481,7 @@ check_running(void)
 
 /* wait_until_reached: looks, sleeps until a worker commits something, looks again. */
 static void
-wait_until_reached(KsWait *wait)
+wait_until_reached(KsWait *wait, int level)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream wait",
 											  ALLOCSET_DEFAULT_SIZES);
@@ -517,7 +496,7 @@ wait_until_reached(KsWait *wait)
 		MemoryContextReset(cxt);
 		if (cv != NULL)
 			ConditionVariablePrepareToSleep(cv);
-		done = all_reached(wait);
+		done = all_reached(wait, level);
 		if (done)
 			break;
 		if (cv != NULL)
@@ -534,6 +513,23 @@ wait_until_reached(KsWait *wait)
 	MemoryContextDelete(cxt);
 }
 
+/* wait_for_level: takes the ends of the level's targets, and waits until they are reached. */
+static void
+wait_for_level(KsWait *wait, int level)
+{
+	ListCell   *lc;
+
+	foreach(lc, wait->targets)
+	{
+		if (((KsTarget *) lfirst(lc))->level == level)
+			capture_ends(wait, lfirst(lc));
+	}
+	foreach(lc, wait->clients)
+		ks_consumer_close(((KsWaitClient *) lfirst(lc))->consumer);
+	wait->clients = NIL;
+	wait_until_reached(wait, level);
+}
+
 /*
  * ks_wait: SQL function kstream.wait(name text, timeout interval).  A NULL name
  * means all queries of the caller, a NULL timeout no limit.
@@ -545,23 +541,17 @@ ks_wait(PG_FUNCTION_ARGS)
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	KsWait	   *wait = palloc0(sizeof(KsWait));
-	ListCell   *lc;
 
 	wait->limited = !PG_ARGISNULL(1);
 	if (wait->limited)
 		wait->deadline = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 																 TimestampTzGetDatum(GetCurrentTimestamp()),
 																 PG_GETARG_DATUM(1)));
-	wait->targets = PG_ARGISNULL(0) ? all_targets() :
-		named_target(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	wait->targets = ks_wait_targets(PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (wait->targets != NIL)
 		check_running();
-	foreach(lc, wait->targets)
-		capture_ends(wait, lfirst(lc));
-	foreach(lc, wait->clients)
-		ks_consumer_close(((KsWaitClient *) lfirst(lc))->consumer);
-	wait->clients = NIL;
-	wait_until_reached(wait);
+	for (int level = 0; level <= ks_wait_levels(wait->targets); level++)
+		wait_for_level(wait, level);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
 	PG_RETURN_VOID();

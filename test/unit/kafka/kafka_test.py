@@ -22,16 +22,18 @@ KAFKACTL = os.path.join(os.environ["KS_CACHE"], "kafka", "kafkactl")
 PRODUCE = os.path.join(SCRATCH, "build", "kafka_produce")
 
 passed = failed = 0
+counting = threading.Lock()
 
 
 def check(name, good, detail=""):
     """Counts one check, and shows it if it failed."""
     global passed, failed
-    if good:
-        passed += 1
-    else:
-        failed += 1
-        print("FAILED %s: %s" % (name, detail))
+    with counting:
+        if good:
+            passed += 1
+        else:
+            failed += 1
+            print("FAILED %s: %s" % (name, detail))
 
 
 def equal(name, got, want):

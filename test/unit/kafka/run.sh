@@ -45,6 +45,7 @@ autovacuum = off
 jit = off
 CONF
 as_server "$bin/pg_ctl" -D "$KT_SCRATCH/pg/data" -l "$KT_SCRATCH/pg/log" -w start >/dev/null || exit 1
+export KS_BROKER_CONFIG="transaction.abort.timed.out.transaction.cleanup.interval.ms=500"
 "$KS_TOP/test/kafka/broker.sh" start "$KT_SCRATCH/broker" "$KT_KAFKA_PORT" || exit 1
 as_server "$bin/psql" -X -q -v ON_ERROR_STOP=1 -h "$KT_SCRATCH/pg" -p "$KT_PG_PORT" -U postgres \
 	-d postgres -f "$here/kafka_test.sql" || exit 1

@@ -1,0 +1,67 @@
+/*
+ * resync.c
+ *		kstream.resync: how a sink goes on when its database and its topic differ.
+ *
+ * A database that was restored, or a standby that was promoted with records
+ * missing, may hold other records than it has published.  The publisher finds
+ * out and stops (worker/publisher.c); what to do then only a human knows.
+ *
+ * Runs in: any backend.  Transaction: needed.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type_d.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+#include "catalog/cat_util.h"
+#include "catalog/query_cat.h"
+#include "catalog/sink_cat.h"
+#include "sql/ddl_util.h"
+#include "sql/query_options.h"
+#include "stream/outbox.h"
+#include "worker/wakeup.h"
+
+/* The sink of that name, or of the relation of that name. */
+static KsSinkRow *
+find_sink(const char *name)
+{
+	KsSinkRow  *sink = ks_sink_load_by_name(name);
+
+	if (sink == NULL)
+		sink = ks_sink_load_by_relation(ks_relation_by_name(name));
+	if (sink == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not published to a topic", name),
+				 errhint("The view kstream.sinks lists what is published.")));
+	return sink;
+}
+
+PG_FUNCTION_INFO_V1(ks_resync);
+
+/* resync(name, mode): takes effect when the worker opens the sink anew. */
+Datum
+ks_resync(PG_FUNCTION_ARGS)
+{
+	KsSinkRow  *sink = find_sink(ks_arg_required(fcinfo, 0, "name"));
+	char	   *mode = ks_arg_required(fcinfo, 1, "mode");
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(sink->id)};
+	bool		anew = strcmp(mode, "continue") == 0 || strcmp(mode, "republish") == 0;
+
+	if (!anew && strcmp(mode, "replay") != 0)
+		ks_invalid_word("mode", mode, "'replay', 'continue', 'republish'");
+	ks_sink_check_owner(sink);
+	values[1] = CStringGetTextDatum(mode);
+	ks_catalog_execute("UPDATE kstream_catalog.published SET resync = $2 WHERE sink = $1", 2, types, values);
+	/* a publisher of its own: it neither fences another one nor takes its position for ours */
+	values[1] = CStringGetTextDatum(anew ? ks_outbox_new_incarnation() : sink->incarnation);
+	values[2] = CStringGetTextDatum(ks_instance_id());
+	ks_catalog_execute("UPDATE kstream_catalog.sink SET incarnation = $2, instance = $3,"
+					   " generation = generation + 1,"
+					   " last_sqlstate = NULL, last_error = NULL, last_error_at = NULL WHERE id = $1",
+					   3, types, values);
+	ks_notify_definitions_changed();
+	PG_RETURN_VOID();
+}

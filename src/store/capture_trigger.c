@@ -1,0 +1,327 @@
+/*
+ * capture_trigger.c
+ *		Capturing the changes of the users' own tables: triggers of a sink.
+ *
+ * AFTER STATEMENT triggers with transition tables for INSERT, UPDATE and DELETE,
+ * and one BEFORE TRUNCATE.  Within a statement, keys that go are published before
+ * keys that come, so that an update may exchange keys.  (MERGE fires the triggers
+ * for DELETE, UPDATE and INSERT in that order, which suits.)
+ *
+ * What cascades through foreign keys is gathered by Postgres: however often the
+ * outer statement comes back to this table, each trigger fires once, late, with
+ * all rows.  A key that was deleted first and given to another row then would get
+ * its tombstone last, and one that came and went would stay.  So the triggers of
+ * one statement share the set of keys that were put; whether one of those is
+ * there is looked up in the table.  The statement is known by the memory context
+ * of its execution, and forgotten with it.
+ *
+ * Runs in: any backend, in a statement of the user.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_inherits.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "store/capture.h"
+#include "store/capture_keys.h"
+#include "store/table_writer.h"
+
+/* What the triggers of one statement know of each other. */
+typedef struct Firing
+{
+	dlist_node	node;
+	MemoryContext query;
+	int32		sink;
+	keyset_hash *put;
+	MemoryContextCallback forget;
+} Firing;
+
+/* A transition table with a place of our own in it. */
+typedef struct Transition
+{
+	Tuplestorestate *store;
+	int			pointer;
+	TupleTableSlot *slot;
+} Transition;
+
+static dlist_head firings = DLIST_STATIC_INIT(firings);
+
+/* The statement is over. */
+static void
+forget_firing(void *arg)
+{
+	dlist_delete(&((Firing *) arg)->node);
+}
+
+/* What is known of the statement that fires the trigger. */
+static Firing *
+find_firing(MemoryContext query, int32 sink)
+{
+	dlist_iter	iter;
+	Firing	   *firing;
+
+	dlist_foreach(iter, &firings)
+	{
+		firing = dlist_container(Firing, node, iter.cur);
+		if (firing->query == query && firing->sink == sink)
+			return firing;
+	}
+	firing = MemoryContextAllocZero(query, sizeof(Firing));
+	firing->query = query;
+	firing->sink = sink;
+	firing->put = keyset_create(query, 64, NULL);
+	firing->forget.func = forget_firing;
+	firing->forget.arg = firing;
+	MemoryContextRegisterResetCallback(query, &firing->forget);
+	dlist_push_head(&firings, &firing->node);
+	return firing;
+}
+
+/* ---------------------------------------------------------------- transition tables */
+
+/* Opens a transition table at its beginning. */
+static void
+transition_open(Transition *transition, Tuplestorestate *store, Relation rel)
+{
+	transition->store = store;
+	transition->pointer = tuplestore_alloc_read_pointer(store, EXEC_FLAG_REWIND);
+	transition->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(store, transition->pointer);
+	tuplestore_rescan(store);
+}
+
+/* Goes back to the beginning. */
+static void
+transition_rewind(Transition *transition)
+{
+	tuplestore_select_read_pointer(transition->store, transition->pointer);
+	tuplestore_rescan(transition->store);
+}
+
+/* The next row; false behind the last one. */
+static bool
+transition_next(Transition *transition)
+{
+	CHECK_FOR_INTERRUPTS();
+	tuplestore_select_read_pointer(transition->store, transition->pointer);
+	return tuplestore_gettupleslot(transition->store, true, false, transition->slot);
+}
+
+/* Lets go of it. */
+static void
+transition_close(Transition *transition)
+{
+	ExecDropSingleTupleTableSlot(transition->slot);
+}
+
+/* ---------------------------------------------------------------- events */
+
+/* The keys of all rows that the table has now, this statement's included. */
+static keyset_hash *
+present_keys(KsCapture *capture, Relation rel)
+{
+	keyset_hash *keys = keyset_create(CurrentMemoryContext, 1024, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		ks_capture_collect_key(capture, slot, keys);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return keys;
+}
+
+/* Publishes that a key is gone, unless the same statement has put it and it is there. */
+static void
+remove_row(KsCapture *capture, Relation rel, Firing *firing, keyset_hash **present,
+		   TupleTableSlot *row, TimestampTz now)
+{
+	if (firing->put->members > 0 && ks_capture_has_key(capture, row, firing->put))
+	{
+		if (*present == NULL)
+			*present = present_keys(capture, rel);
+		if (ks_capture_has_key(capture, row, *present))
+			return;
+	}
+	ks_capture_remove(capture, row, now);
+}
+
+/* Rows were inserted. */
+static void
+capture_insert(KsCapture *capture, TriggerData *trigdata, TimestampTz now)
+{
+	Transition	rows;
+
+	transition_open(&rows, trigdata->tg_newtable, trigdata->tg_relation);
+	while (transition_next(&rows))
+		ks_capture_put(capture, NULL, rows.slot, now);
+	transition_close(&rows);
+}
+
+/* Rows were deleted. */
+static void
+capture_delete(KsCapture *capture, TriggerData *trigdata, Firing *firing, TimestampTz now)
+{
+	Transition	rows;
+	keyset_hash *present = NULL;
+
+	transition_open(&rows, trigdata->tg_oldtable, trigdata->tg_relation);
+	while (transition_next(&rows))
+		remove_row(capture, trigdata->tg_relation, firing, &present, rows.slot, now);
+	transition_close(&rows);
+}
+
+/* Both versions of the next updated row; they are in the same order. */
+static bool
+next_pair(Transition *old_rows, Transition *new_rows)
+{
+	bool		found = transition_next(old_rows);
+
+	if (transition_next(new_rows) != found)
+		elog(ERROR, "transition tables of an update differ in length");
+	return found;
+}
+
+/* Removes keys that were put, only to be given up in the same statement. */
+static void
+remove_passers(KsCapture *capture, Relation rel, Firing *firing, keyset_hash **present,
+			   Transition *old_rows, Transition *new_rows, TimestampTz now)
+{
+	transition_rewind(old_rows);
+	transition_rewind(new_rows);
+	while (next_pair(old_rows, new_rows))
+	{
+		if (ks_capture_has_key(capture, old_rows->slot, firing->put) &&
+			!ks_capture_same_key(capture, old_rows->slot, new_rows->slot))
+			remove_row(capture, rel, firing, present, old_rows->slot, now);
+	}
+}
+
+/* Rows were updated: first the keys that are gone, then the rows. */
+static void
+capture_update(KsCapture *capture, TriggerData *trigdata, Firing *firing, TimestampTz now)
+{
+	Transition	old_rows;
+	Transition	new_rows;
+	keyset_hash *present = NULL;
+	bool		any_moved = false;
+
+	transition_open(&old_rows, trigdata->tg_oldtable, trigdata->tg_relation);
+	transition_open(&new_rows, trigdata->tg_newtable, trigdata->tg_relation);
+	while (next_pair(&old_rows, &new_rows))
+	{
+		if (!ks_capture_same_key(capture, old_rows.slot, new_rows.slot))
+			remove_row(capture, trigdata->tg_relation, firing, &present, old_rows.slot, now);
+	}
+	transition_rewind(&old_rows);
+	transition_rewind(&new_rows);
+	while (next_pair(&old_rows, &new_rows))
+	{
+		bool		moved = !ks_capture_same_key(capture, old_rows.slot, new_rows.slot);
+
+		if (!ks_slots_identical(old_rows.slot, new_rows.slot))
+			ks_capture_put(capture, moved ? NULL : old_rows.slot, new_rows.slot, now);
+		any_moved |= moved;
+	}
+	if (any_moved)
+		remove_passers(capture, trigdata->tg_relation, firing, &present, &old_rows, &new_rows, now);
+	transition_close(&old_rows);
+	transition_close(&new_rows);
+}
+
+/* The table is about to be emptied; nobody else can change it any more. */
+static void
+capture_truncate(KsCapture *capture, Relation rel, TimestampTz now)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		ks_capture_remove(capture, slot, now);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+}
+
+/* ---------------------------------------------------------------- the trigger */
+
+/* The sink of the trigger. */
+static KsSinkRow *
+sink_of_trigger(TriggerData *trigdata)
+{
+	Trigger    *trigger = trigdata->tg_trigger;
+	Relation	rel = trigdata->tg_relation;
+	KsSinkRow  *sink = NULL;
+
+	if (trigger->tgnargs == 1)
+		sink = ks_sink_load(pg_strtoint32(trigger->tgargs[0]));
+	if (sink == NULL || sink->relation != RelationGetRelid(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("trigger \"%s\" of table \"%s\" belongs to no sink of the table",
+						trigger->tgname, RelationGetRelationName(rel)),
+				 errhint("Drop the trigger; kstream.create_sink makes its own.")));
+	/* an inheriting table's rows would come and go unseen */
+	if (rel->rd_rel->relhassubclass && find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\", which sink \"%s\" publishes, is inherited by other tables",
+						RelationGetRelationName(rel), ks_sink_display_name(sink)),
+				 errhint("Drop the sink with kstream.drop_sink, or end the inheritance with ALTER TABLE ... NO INHERIT.")));
+	return sink;
+}
+
+PG_FUNCTION_INFO_V1(ks_capture_trigger);
+
+/* capture(sink): the trigger function. */
+Datum
+ks_capture_trigger(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	TimestampTz now = GetCurrentTimestamp();
+	KsSinkRow  *sink;
+	KsCapture  *capture;
+	Firing	   *firing;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called as a statement trigger", "capture")));
+	sink = sink_of_trigger(trigdata);
+	capture = ks_capture_open(sink, trigdata->tg_relation);
+	ks_capture_enter(capture);
+	firing = find_firing(fcinfo->flinfo->fn_mcxt, sink->id);
+	ks_capture_remember(capture, firing->put);
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		capture_truncate(capture, trigdata->tg_relation, now);
+	else if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+		capture_insert(capture, trigdata, now);
+	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		capture_delete(capture, trigdata, firing, now);
+	else
+		capture_update(capture, trigdata, firing, now);
+	ks_capture_leave(capture);
+	ks_capture_close(capture);
+	return PointerGetDatum(NULL);
+}

@@ -217,6 +217,7 @@ is($node->safe_psql('restored', 'SELECT DISTINCT state FROM kstream.sinks'), 'bl
 $node->safe_psql('restored', 'INSERT INTO killed VALUES (99999, 1)');
 is($node->safe_psql('restored', "SELECT lag_rows FROM kstream.sinks WHERE name = 'killed'"), '1', 'their tables are captured');
 is(fold($killed), table_as_fold('killed', 'id'), 'the topic belongs to the original');
+is($node->safe_psql('restored', 'SELECT (SELECT count(*) FROM result) >= 0 AND (SELECT count(*) FROM accounts) > 0'), 't', 'the data came along');
 $node->safe_psql('restored', 'DROP TABLE killed');
 is($node->safe_psql('restored', "SELECT count(*) FROM kstream.sinks WHERE name = 'killed'"), '0', 'parts of a restored sink go with its table');
 $node->safe_psql('postgres', 'DROP DATABASE restored WITH (FORCE)');

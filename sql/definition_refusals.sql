@@ -77,7 +77,6 @@ SELECT stream($$'a int', "timestamp" => 'a'$$);
 SELECT stream($$'a int', "timestamp" => 'b'$$);
 SELECT stream($$'a int', partitions => 0$$);
 SELECT stream($$'a int', topic => 'two words'$$);
-SELECT stream($$'a int', dedup_key => 'a'$$);
 SELECT stream($$'a int', retention => '1 day'$$);
 SELECT stream($$'a int', options => '{"tpic": "x"}'$$);
 SELECT stream($$'a int', options => '{"topic": "x", "topic": ["y"]}'$$);

@@ -12,7 +12,9 @@ SELECT c.oid::regclass::text AS name,
 	o.key,
 	coalesce(o.key_format, CASE WHEN o.key LIKE '%,%' THEN 'json' ELSE 'text' END) AS key_format,
 	o."timestamp",
-	coalesce(l.partitions, o.partitions::int) AS partitions
+	coalesce(l.partitions, o.partitions::int) AS partitions,
+	o.dedup_key,
+	CASE WHEN o.dedup_key IS NOT NULL THEN coalesce(o.dedup_window, '1 day')::interval END AS dedup_window
 FROM pg_catalog.pg_foreign_table t
 	JOIN pg_catalog.pg_class c ON c.oid = t.ftrelid
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -25,7 +27,9 @@ FROM pg_catalog.pg_foreign_table t
 			max(option_value) FILTER (WHERE option_name = 'key') AS key,
 			max(option_value) FILTER (WHERE option_name = 'key_format') AS key_format,
 			max(option_value) FILTER (WHERE option_name = 'timestamp') AS "timestamp",
-			max(option_value) FILTER (WHERE option_name = 'partitions') AS partitions
+			max(option_value) FILTER (WHERE option_name = 'partitions') AS partitions,
+			max(option_value) FILTER (WHERE option_name = 'dedup_key') AS dedup_key,
+			max(option_value) FILTER (WHERE option_name = 'dedup_window') AS dedup_window
 		FROM pg_catalog.pg_options_to_table(t.ftoptions)) o
 WHERE w.fdwname = 'kstream' AND n.nspname <> 'kstream_query'
 	AND (pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE'));
@@ -194,6 +198,15 @@ FROM kstream_catalog.query q
 	JOIN pg_catalog.pg_class c ON c.oid = r.store
 WHERE pg_has_role(qc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE')
 UNION ALL
+SELECT q.relation::text, 'keys', d.relation,
+	coalesce(nullif(pg_stat_get_live_tuples(d.relation), 0), greatest(c.reltuples, 0)::bigint),
+	pg_total_relation_size(d.relation)
+FROM kstream_catalog.dedup_part d
+	JOIN kstream_catalog.query q ON q.id = d.query
+	JOIN pg_catalog.pg_class qc ON qc.oid = q.relation
+	JOIN pg_catalog.pg_class c ON c.oid = d.relation
+WHERE pg_has_role(qc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE')
+UNION ALL
 SELECT l.relation::text, 'log', l.log,
 	coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0)::bigint),
 	pg_total_relation_size(l.log) + pg_total_relation_size(l.segments)
@@ -201,7 +214,7 @@ FROM kstream_catalog.local_log l
 	JOIN pg_catalog.pg_class sc ON sc.oid = l.relation
 	JOIN pg_catalog.pg_class c ON c.oid = l.log
 WHERE pg_has_role(sc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW kstream.stat_store IS 'tables that hold results, states and local logs: rows as last estimated, and bytes';
+COMMENT ON VIEW kstream.stat_store IS 'tables that hold results, states, keys seen (see dedup_key) and local logs: rows as last estimated, and bytes';
 
 CREATE VIEW kstream.sinks WITH (security_barrier) AS
 SELECT coalesce(k.name, coalesce(q.relation, k.relation)::text) AS name,

@@ -20,6 +20,7 @@
 #include "fmgr.h"
 #include "utils/builtins.h"
 
+#include "catalog/stream_def.h"
 #include "kafka/conf.h"
 
 #define TOPIC_MAX_LENGTH 249
@@ -31,6 +32,7 @@ static void check_topic(const char *name, const char *value);
 static void check_format(const char *name, const char *value);
 static void check_key_format(const char *name, const char *value);
 static void check_partitions(const char *name, const char *value);
+static void check_dedup_window(const char *name, const char *value);
 static void check_guarantee(const char *name, const char *value);
 static void refuse_option(const char *name, const char *value);
 
@@ -47,14 +49,14 @@ static const Option table_options[] = {
 	{"key_format", check_key_format},
 	{"timestamp", check_not_empty},
 	{"partitions", check_partitions},
+	{"dedup_key", check_not_empty},
+	{"dedup_window", check_dedup_window},
 	{"guarantee", check_guarantee},
 	{NULL, NULL}
 };
 
 /* Options of the contract that this version does not have. */
 static const Option later_options[] = {
-	{"dedup_key", refuse_option},
-	{"dedup_window", refuse_option},
 	{"retention", refuse_option},
 	{NULL, NULL}
 };
@@ -151,6 +153,13 @@ check_partitions(const char *name, const char *value)
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("invalid number of partitions \"%s\"", value),
 				 errhint("It is an integer from 1 to 100000.")));
+}
+
+/* A length of time. */
+static void
+check_dedup_window(const char *name, const char *value)
+{
+	(void) ks_dedup_window_parse(value);
 }
 
 /* How records are produced to the topic. */

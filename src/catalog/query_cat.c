@@ -367,7 +367,7 @@ ks_query_insert(const KsQueryRow *row)
 	CommandCounterIncrement();
 }
 
-/* Removes a query with its positions and dead letters. */
+/* Removes a query with all that the catalog holds about it. */
 void
 ks_query_delete(int32 id)
 {
@@ -376,6 +376,8 @@ ks_query_delete(int32 id)
 
 	ks_catalog_execute("DELETE FROM kstream_catalog.position WHERE query = $1", 1, types, values);
 	ks_catalog_execute("DELETE FROM kstream_catalog.dead_letter WHERE query = $1", 1, types, values);
+	ks_catalog_execute("DELETE FROM kstream_catalog.dedup WHERE query = $1", 1, types, values);
+	ks_catalog_execute("DELETE FROM kstream_catalog.dedup_part WHERE query = $1", 1, types, values);
 	ks_catalog_execute("DELETE FROM kstream_catalog.query WHERE id = $1", 1, types, values);
 }
 

@@ -55,7 +55,7 @@ extern List *ks_query_ids(void);	/* int list, ascending */
 
 extern int32 ks_object_id_next(void);
 extern void ks_query_insert(const KsQueryRow *row);
-extern void ks_query_delete(int32 id);	/* with positions and dead letters */
+extern void ks_query_delete(int32 id);	/* with positions, dead letters and the like */
 extern void ks_query_set_paused(int32 id, bool paused);	/* also takes the instance over, clears the error */
 extern void ks_query_reopen(int32 id);	/* its worker compiles it anew */
 extern void ks_query_set_error(int32 id, int sqlstate, const char *message);

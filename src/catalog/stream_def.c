@@ -3,11 +3,11 @@
  *		Reads the definition of a stream relation from its foreign table.
  *
  * What a stream is made of: options of the foreign table (topic, format, key,
- * key_format, timestamp, partitions), the column option path, and the metadata
- * columns, which are known by their names.  The validator of the wrapper has
+ * key_format, timestamp, partitions, dedup_key, dedup_window), the column option
+ * path, and the metadata columns, which are known by their names.  The validator of the wrapper has
  * refused unknown options already; here their values are checked against the
  * columns, which the validator does not see.  Options that other parts own
- * (dedup_key, retention ...) are passed over.
+ * (retention ...) are passed over.
  */
 #include "postgres.h"
 
@@ -27,11 +27,16 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
 #include "utils/varlena.h"
 
 #define KS_HANDLER_SYMBOL	"ks_fdw_handler"
 #define KS_LOCAL_SERVER		"local"
 #define KS_HIDDEN_SCHEMA	"kstream_query"
+
+#define DEDUP_WINDOW_DEFAULT "1 day"
+#define DEDUP_WINDOW_MAX_DAYS 36500
 
 typedef struct KsMetaInfo
 {
@@ -73,6 +78,7 @@ static bool callback_registered = false;
 
 static bool is_our_handler(Oid handler);
 static void forget_handler(Datum arg, int cacheid, uint32 hashvalue);
+static bool is_hidden(Relation rel);
 static void load_columns(KsStreamDef *def, Relation rel);
 static KsMetaColumn meta_by_name(const char *name, bool hidden);
 static void check_meta_type(const KsStreamDef *def, KsMetaColumn meta, Oid typid);
@@ -82,6 +88,8 @@ static void read_keys(KsStreamDef *def, const char *key, const char *key_format)
 static void read_key_format(KsStreamDef *def, const char *value);
 static void read_event_time(KsStreamDef *def, const char *value);
 static void read_partitions(KsStreamDef *def, const char *value);
+static void read_dedup(KsStreamDef *def, const char *key, const char *window, bool hidden);
+static void check_dedup_type(const KsStreamDef *def, const KsColumnDef *column);
 static char *column_list(const KsStreamDef *def);
 static AttrNumber find_column(const KsStreamDef *def, const char *name);
 
@@ -169,6 +177,8 @@ ks_stream_def_load(Relation rel)
 	const char *key_format = NULL;
 	const char *event_time = NULL;
 	const char *partitions = NULL;
+	const char *dedup_key = NULL;
+	const char *dedup_window = NULL;
 	ListCell   *lc;
 
 	if (!ks_is_stream(RelationGetRelid(rel)))
@@ -205,6 +215,10 @@ ks_stream_def_load(Relation rel)
 			event_time = defGetString(option);
 		else if (strcmp(option->defname, "partitions") == 0)
 			partitions = defGetString(option);
+		else if (strcmp(option->defname, "dedup_key") == 0)
+			dedup_key = defGetString(option);
+		else if (strcmp(option->defname, "dedup_window") == 0)
+			dedup_window = defGetString(option);
 		else if (strcmp(option->defname, "guarantee") == 0)
 			def->at_least_once = strcmp(defGetString(option), "at_least_once") == 0;
 	}
@@ -214,12 +228,22 @@ ks_stream_def_load(Relation rel)
 	read_keys(def, key, key_format);
 	read_event_time(def, event_time);
 	read_partitions(def, partitions);
+	read_dedup(def, dedup_key, dedup_window, is_hidden(rel));
 	if (def->local)
 		def->topic = NULL;
 	else if (def->topic == NULL)
 		def->topic = pstrdup(RelationGetRelationName(rel));
 
 	return def;
+}
+
+/* True for the hidden source of a table that follows a topic. */
+static bool
+is_hidden(Relation rel)
+{
+	char	   *schema = get_namespace_name(RelationGetNamespace(rel));
+
+	return schema != NULL && strcmp(schema, KS_HIDDEN_SCHEMA) == 0;
 }
 
 /* The columns of a published table; all are values. */
@@ -282,8 +306,7 @@ static void
 load_columns(KsStreamDef *def, Relation rel)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	char	   *schema = get_namespace_name(RelationGetNamespace(rel));
-	bool		hidden = schema != NULL && strcmp(schema, KS_HIDDEN_SCHEMA) == 0;
+	bool		hidden = is_hidden(rel);
 
 	def->natts = desc->natts;
 	def->columns = palloc0(sizeof(KsColumnDef) * Max(desc->natts, 1));
@@ -527,6 +550,101 @@ read_partitions(KsStreamDef *def, const char *value)
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("partitions \"%s\" of stream %s is not a number from 1 to 100000", value, def->relname)));
 	def->partitions = (int) n;
+}
+
+/* Options "dedup_key" (a list of columns) and "dedup_window". */
+static void
+read_dedup(KsStreamDef *def, const char *key, const char *window, bool hidden)
+{
+	List	   *names;
+	ListCell   *lc;
+
+	if (key == NULL && window == NULL)
+		return;
+	if (hidden)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a table that follows a topic cannot have dedup_key or dedup_window"),
+				 errhint("The last record of a key is its row anyway; use version_column to prefer another one.")));
+	if (key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("stream %s has dedup_window but no dedup_key", def->relname),
+				 errhint("Name the columns whose values tell that two records are the same.")));
+	if (!SplitIdentifierString(pstrdup(key), ',', &names) || names == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("dedup_key \"%s\" of stream %s is not a list of column names", key, def->relname),
+				 errhint("Separate the names by commas; write names that need it in double quotes.")));
+
+	def->dedup_keys = palloc(sizeof(AttrNumber) * list_length(names));
+	foreach(lc, names)
+	{
+		const char *name = lfirst(lc);
+		AttrNumber	attnum = find_column(def, name);
+
+		if (attnum == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("dedup_key column \"%s\" of stream %s does not exist", name, def->relname),
+					 errhint("The columns are %s, and those that every stream has.", column_list(def))));
+		for (int i = 0; i < def->ndedup; i++)
+		{
+			if (def->dedup_keys[i] == attnum)
+				ereport(ERROR,
+						(errcode(ERRCODE_DUPLICATE_COLUMN),
+						 errmsg("dedup_key of stream %s names column \"%s\" twice", def->relname, name),
+						 errhint("Name each column once.")));
+		}
+		check_dedup_type(def, &def->columns[attnum - 1]);
+		def->dedup_keys[def->ndedup++] = attnum;
+	}
+	def->dedup_window = ks_dedup_window_parse(window != NULL ? window : DEDUP_WINDOW_DEFAULT);
+}
+
+/* Keys are found by their hash and told apart by equality. */
+static void
+check_dedup_type(const KsStreamDef *def, const KsColumnDef *column)
+{
+	TypeCacheEntry *type = lookup_type_cache(column->typid, TYPECACHE_EQ_OPR | TYPECACHE_HASH_EXTENDED_PROC);
+
+	if (!OidIsValid(type->eq_opr) || !OidIsValid(type->hash_extended_proc))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" of stream %s cannot be in dedup_key, because type %s has no hash function or no equality",
+						column->name, def->relname, format_type_be(column->typid)),
+				 errhint("Use a column of a type that can be hashed, for example text, bigint, uuid or jsonb.")));
+}
+
+/* Length of an interval, or -1 if it has months or is not positive or too long. */
+int64
+ks_dedup_window_usec(const Interval *interval)
+{
+	int64		usec;
+
+	if (interval->month != 0 || interval->day < -DEDUP_WINDOW_MAX_DAYS || interval->day > DEDUP_WINDOW_MAX_DAYS ||
+		interval->time < -DEDUP_WINDOW_MAX_DAYS * USECS_PER_DAY ||
+		interval->time > DEDUP_WINDOW_MAX_DAYS * USECS_PER_DAY)
+		return -1;
+	usec = interval->day * USECS_PER_DAY + interval->time;
+	return usec > 0 && usec <= DEDUP_WINDOW_MAX_DAYS * USECS_PER_DAY ? usec : -1;
+}
+
+/* See stream_def.h. */
+int64
+ks_dedup_window_parse(const char *value)
+{
+	Interval   *interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(value),
+																  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	int64		usec = ks_dedup_window_usec(interval);
+
+	if (usec < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("dedup_window \"%s\" is not a length of time", value),
+				 errhint("It is a positive interval of days and times, without months or years, of at most %d days.",
+						 DEDUP_WINDOW_MAX_DAYS)));
+	return usec;
 }
 
 /* The declared columns, for hints. */

@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 #include "access/attnum.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
 
@@ -85,6 +86,9 @@ typedef struct KsStreamDef
 	AttrNumber	meta[KS_NUM_META];	/* attnum of each metadata column, or 0 */
 	AttrNumber	event_time;		/* column holding event time, or 0: the record's timestamp */
 	int			partitions;		/* option "partitions", or 0 */
+	int			ndedup;			/* columns of dedup_key; 0: duplicates are kept */
+	AttrNumber *dedup_keys;
+	int64		dedup_window;	/* microseconds */
 	bool		at_least_once;	/* option "guarantee": how records get into the topic */
 	int			nchecks;		/* CHECK constraints of the relation */
 } KsStreamDef;
@@ -94,6 +98,13 @@ extern bool ks_is_stream(Oid relid);
 
 /* Reads the definition into the current memory context; errors if relid is no stream. */
 extern KsStreamDef *ks_stream_def_load(Relation rel);
+
+/*
+ * The option dedup_window: its value in microseconds; errors if it is no length
+ * of time.  ks_dedup_window_usec: -1 if it cannot be a window.
+ */
+extern int64 ks_dedup_window_parse(const char *value);
+extern int64 ks_dedup_window_usec(const Interval *interval);
 
 /*
  * The definition by which rows of a table are published: the columns of the

@@ -12,18 +12,17 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "tcop/dest.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/tuplestore.h"
 
 #include "base/compat.h"
 #include "base/guc.h"
+#include "base/subxact.h"
 #include "exec/aggregate_int.h"
 
 /* Receives the rows of the final statement. */
@@ -208,27 +207,18 @@ static void
 compute_final_rows(AggregateOperator *op, TupleDesc desc)
 {
 	int			n = ks_group_table_count(op->groups);
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	KsSubxact	sub;
 	ErrorData  *volatile edata = NULL;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(old);
+	ks_subxact_begin(&sub);
 	PG_TRY();
 	{
 		run_final_statement(op, desc, 0, n);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
+		ks_subxact_commit(&sub);
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(old);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
+		edata = ks_subxact_abort(&sub);
 	}
 	PG_END_TRY();
 	if (edata == NULL)

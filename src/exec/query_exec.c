@@ -9,7 +9,8 @@
  * statement.  Then the row that the scan returned last is suspected; if the
  * statement fails on that record alone it is bad, and the batch is run again
  * without it.  After a few of those, the bad ones are looked for in one pass.  An
- * error that no single record reproduces is the query's own and is raised.
+ * error that needs no record, or that no single record reproduces, is the
+ * query's own and is raised.
  *
  * A plan is kept per class of batch size, because the right join method for a
  * few rows is wrong for thousands; plans are made anew when the tables looked up
@@ -20,7 +21,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -36,10 +36,12 @@
 
 #include "base/compat.h"
 #include "base/guc.h"
+#include "base/subxact.h"
 #include "exec/operator.h"
 #include "exec/query_exec.h"
 #include "plan/compile.h"
 #include "store/change.h"
+#include "store/dedup.h"
 
 /* Batches up to SMALL_BATCH rows run the plan made for a few rows. */
 #define SMALL_BATCH 300
@@ -481,14 +483,12 @@ static ErrorData *
 try_rows(ExecRun *run, int nrows, bool check_only)
 {
 	KsQueryExec *exec = run->exec;
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	KsSubxact	sub;
 	ErrorData  *volatile edata = NULL;
 	bool		begin = !check_only || exec->op->begin_to_check;
 
 	MemoryContextReset(exec->attempt_cxt);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(old);
+	ks_subxact_begin(&sub);
 	PG_TRY();
 	{
 		if (begin)
@@ -499,18 +499,11 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 			execute_rows(run, nrows, check_only);
 		if (begin)
 			exec->op->finish(exec->op);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
+		ks_subxact_commit(&sub);
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(old);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
+		edata = ks_subxact_abort(&sub);
 	}
 	PG_END_TRY();
 	if (edata != NULL && !may_be_a_records_fault(edata->sqlerrcode))
@@ -536,8 +529,26 @@ record_is_bad(ExecRun *run, KsBatch *batch, int row)
 }
 
 /*
+ * raise_own_error
+ *		Raises the error of a statement that fails over no records as well, as one
+ *		does that cannot be planned or has a condition on constants that fails:
+ *		every record tried alone would get the blame.
+ */
+static void
+raise_own_error(ExecRun *run)
+{
+	ErrorData  *edata;
+
+	show_rows(run, NULL, 0, 0);
+	edata = try_rows(run, 0, true);
+	if (edata != NULL)
+		ThrowErrorData(edata);
+}
+
+/*
  * find_bad_rows
- *		Finds the bad rows from..to of a batch; returns true if there is one.  The
+ *		Finds the bad rows from..to of a batch; returns true if there is one that
+ *		was not known, for only then the batch need be run again.  The
  *		statement runs over them until it fails; the row it stopped at is tried
  *		alone, and the search goes on behind it.  Where the row it stopped at is not
  *		to blame, halves are searched.  The plan for few rows is used throughout: it
@@ -556,7 +567,7 @@ find_bad_rows(ExecRun *run, KsBatch *batch, int from, int to)
 
 		CHECK_FOR_INTERRUPTS();
 		if (to - from == 1)
-			return record_is_bad(run, batch, from) || found;
+			return (!batch->skip[from] && record_is_bad(run, batch, from)) || found;
 		ks_current_batch = NULL;
 		show_rows(run, batch, from, to);
 		edata = try_rows(run, 1, true);
@@ -602,6 +613,7 @@ find_all_bad_rows(ExecRun *run)
  *		Runs the row statement until it ends without an error, leaving bad
  *		records out.  A statement that fails although no record does on its own
  *		(another plan may evaluate in another order) is run record by record once.
+ *		So it ends: every round before that finds another bad record.
  */
 static void
 run_first_phase(ExecRun *run)
@@ -624,6 +636,8 @@ run_first_phase(ExecRun *run)
 		CHECK_FOR_INTERRUPTS();
 		if (run->each_alone)
 			ThrowErrorData(edata);
+		if (retries == 0)
+			raise_own_error(run);
 		if (retries++ < MAX_RETRIES && suspect != NULL && row >= 0 && !suspect->skip[row] &&
 			record_is_bad(run, suspect, row))
 			continue;
@@ -632,16 +646,38 @@ run_first_phase(ExecRun *run)
 	}
 }
 
+/* Hides the duplicates among the rows that are shown. */
+static void
+hide_duplicates(ExecRun *run)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		if (batch->dedup != NULL)
+			ks_dedup_decide(batch->dedup, batch);
+	}
+}
+
 /*
  * hold_back
  *		on_error = 'stop': hides everything from the first bad record of a
- *		partition on, so that only what is before it is applied.
+ *		partition on, so that only what is before it is applied.  What is hidden
+ *		makes no other record a duplicate.
  */
 static void
 hold_back(ExecRun *run)
 {
 	ListCell   *lc;
 
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		memset(batch->skip, 0, sizeof(bool) * Max(batch->nrows, 1));
+	}
 	foreach(lc, run->result->bad)
 	{
 		KsBadRow   *bad = lfirst(lc);
@@ -655,6 +691,26 @@ hold_back(ExecRun *run)
 				bad->batch->skip[row] = true;
 		}
 	}
+	hide_duplicates(run);
+}
+
+/*
+ * run_before_stop
+ *		on_error = 'stop': runs the query over what is before the first bad record
+ *		of each partition.  A record that was a duplicate of one held back is not
+ *		any more, and may be bad.
+ */
+static void
+run_before_stop(ExecRun *run)
+{
+	int			known;
+
+	do
+	{
+		known = list_length(run->result->bad);
+		hold_back(run);
+		run_first_phase(run);
+	} while (list_length(run->result->bad) > known);
 }
 
 /* Prepares the batches to be scanned by this query. */
@@ -673,6 +729,7 @@ show_batches(ExecRun *run)
 		run->nrows += batch->nrows;
 	}
 	show_all(run);
+	hide_duplicates(run);
 }
 
 /* See query_exec.h. */
@@ -691,10 +748,7 @@ ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 		check_growth(exec);
 		run_first_phase(&run);
 		if (exec->query->stop_on_error && result->bad != NIL)
-		{
-			hold_back(&run);
-			run_first_phase(&run);
-		}
+			run_before_stop(&run);
 		/* The rest looks at tables only; streams read there are not this batch's. */
 		ks_batch_hide_all();
 		result->rows_out = exec->op->apply(exec->op);

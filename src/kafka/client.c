@@ -49,7 +49,15 @@ typedef struct KsDestroyJob
 	rd_kafka_topic_t **topics;
 	int			ntopics;
 	int			eventfd;
+	KsClientShared *shared;
 } KsDestroyJob;
+
+/* What threads of the library write to; lives until its handle is gone. */
+struct KsClientShared
+{
+	KsClient   *client;			/* main thread only; NULL: it is being destroyed */
+	pg_atomic_uint32 closed_sockets;
+};
 
 /* Clients of this process, and handles whose destruction is still under way. */
 static dlist_head live_clients = DLIST_STATIC_INIT(live_clients);
@@ -87,6 +95,7 @@ ks_destroy_thread(void *arg)
 	/* Only now can nobody write to it any more. */
 	if (job->eventfd >= 0)
 		close(job->eventfd);
+	free(job->shared);
 	free(job);
 #ifdef __GLIBC__
 	malloc_trim(0);				/* the queue may have been great */
@@ -158,6 +167,8 @@ ks_client_destroy(KsClient *client, int64 deadline_ms)
 	job->topics = client->topics;
 	job->ntopics = client->ntopics;
 	job->eventfd = client->eventfd;
+	job->shared = client->shared;
+	job->shared->client = NULL;
 	if (client->eventfd >= 0)
 		ReleaseExternalFD();
 	client->caller = NULL;
@@ -167,6 +178,7 @@ ks_client_destroy(KsClient *client, int64 deadline_ms)
 	client->topics = NULL;
 	client->ntopics = 0;
 	client->eventfd = -1;
+	client->shared = NULL;
 	ks_run_destroy_job(job, deadline_ms);
 }
 
@@ -214,10 +226,29 @@ ks_client_live_count(void)
 static void
 ks_client_error_callback(rd_kafka_t *rk, int err, const char *text, void *opaque)
 {
-	KsClient   *client = opaque;
+	KsClient   *client = ((KsClientShared *) opaque)->client;
 
-	if (client->on_error)
+	if (client != NULL && client->on_error)
 		client->on_error(client->owner, err, text);
+}
+
+/* The library's way to close a socket: runs in its threads, so no Postgres code. */
+static int
+ks_client_close_socket(int fd, void *opaque)
+{
+	pg_atomic_fetch_add_u32(&((KsClientShared *) opaque)->closed_sockets, 1);
+	return close(fd);
+}
+
+/*
+ * Connections that were closed since the client was made.  The library repeats a
+ * request on a new connection when the old one breaks, and does not tell; the old
+ * request may still arrive.
+ */
+uint32
+ks_client_closed_sockets(KsClient *client)
+{
+	return pg_atomic_read_u32(&client->shared->closed_sockets);
 }
 
 /* Calls rd_kafka_new with all signals blocked; takes conf over in every case. */
@@ -299,15 +330,30 @@ ks_client_start(KsClient *client, KsClientRole role, rd_kafka_conf_t *conf)
 	char		errstr[512];
 	uint64		one = 1;
 
-	rd_kafka_conf_set_opaque(conf, client);
+	client->shared = malloc(sizeof(KsClientShared));
+	if (client->shared == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	}
+	client->shared->client = client;
+	pg_atomic_init_u32(&client->shared->closed_sockets, 0);
+	rd_kafka_conf_set_opaque(conf, client->shared);
 	rd_kafka_conf_set_error_cb(conf, ks_client_error_callback);
+	rd_kafka_conf_set_closesocket_cb(conf, ks_client_close_socket);
 	client->rk = ks_new_handle(role, conf, errstr, sizeof(errstr));
 	if (client->rk == NULL)
+	{
+		free(client->shared);
+		client->shared = NULL;
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
 				 errmsg("could not create Kafka client for server \"%s\"", client->server),
 				 errdetail("%s", ks_client_clean_text(client, errstr)),
 				 errhint("Check the options of the server and of the user mapping.")));
+	}
 	dlist_push_tail(&live_clients, &client->node);
 	client->linked = true;
 	ks_install_exit_guard();

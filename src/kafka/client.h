@@ -26,6 +26,8 @@ typedef enum KsClientRole
 /* Sets what the opener of a client needs on top. */
 typedef void (*KsConfAdjuster) (rd_kafka_conf_t *conf, void *arg);
 
+typedef struct KsClientShared KsClientShared;
+
 typedef struct KsClient
 {
 	rd_kafka_t *rk;
@@ -46,6 +48,7 @@ typedef struct KsClient
 	TimestampTz log_refill;
 	uint32		log_suppressed;
 
+	KsClientShared *shared;		/* with the library's threads; malloc'ed */
 	int			destroy_budget_ms;	/* how long destroying may hold us up */
 
 	/* Destroyed before the handle, in this order */
@@ -72,6 +75,7 @@ extern KsClient *ks_client_clone(KsClient *from, KsClientRole role, const char *
 								 KsConfAdjuster adjust, void *arg);
 extern rd_kafka_topic_t *ks_client_topic(KsClient *client, const char *name, void *opaque);
 extern rd_kafka_queue_t *ks_client_queue(KsClient *client);
+extern uint32 ks_client_closed_sockets(KsClient *client);
 extern int	ks_client_live_count(void);
 
 #endif							/* KS_CLIENT_H */

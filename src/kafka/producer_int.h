@@ -72,6 +72,8 @@ struct KsProducer
 
 	int64		connect_ms;		/* when connecting began, by the monotonic clock */
 	int64		begun_ms;		/* of the transaction; 0: none */
+	uint32		closed_sockets; /* when the last transaction began */
+	bool		transacted;		/* there was one */
 	KsCommitStep step;
 	char	   *commit_topic;
 	KsOutTopic *asked;			/* whose partitions are being counted */

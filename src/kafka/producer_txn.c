@@ -216,6 +216,19 @@ ks_producer_connect(KsProducer *producer, int slice_ms)
 	return ks_still_connecting(producer);
 }
 
+/*
+ * May a request of the last transaction, repeated by the library on another
+ * connection, still arrive by way of the one that was lost?  An EndTxn that does
+ * ends the transaction that is open then, early: the broker cannot tell them
+ * apart (KAFKA-17754).  A new producer has a new epoch, for which it comes too
+ * late.
+ */
+static bool
+ks_request_may_be_under_way(KsProducer *producer)
+{
+	return producer->transacted && ks_client_closed_sockets(producer->client) != producer->closed_sockets;
+}
+
 /* Starts a transaction; see producer.h. */
 KsProducerOutcome
 ks_producer_begin(KsProducer *producer)
@@ -230,6 +243,12 @@ ks_producer_begin(KsProducer *producer)
 	if (ks_call_running(producer->client))
 		return ks_producer_unfinished(producer);	/* counting partitions */
 	ks_producer_forget_records(producer);
+	if (ks_request_may_be_under_way(producer))
+		return ks_producer_fail(producer, RD_KAFKA_RESP_ERR__PREV_IN_PROGRESS,
+								"a connection was lost during the last transaction, and what was sent through it may still arrive",
+								NULL, KS_PRODUCER_DEAD);
+	producer->closed_sockets = ks_client_closed_sockets(producer->client);
+	producer->transacted = true;
 	error = rd_kafka_begin_transaction(producer->client->rk);
 	if (error)
 	{

@@ -706,11 +706,9 @@ ks_analyze_view(Oid view)
 	analysis->streams = relations.streams;
 	analysis->lookups = relations.lookups;
 
+	analysis->may_reorder = may_reorder(checked);
 	if (query->hasAggs || query->groupClause != NIL || query->havingQual != NULL)
-	{
-		analysis->may_reorder = may_reorder(checked);
 		analyze_aggregate(analysis);
-	}
 	else
 		analysis->kind = KS_QUERY_APPEND;
 	return analysis;

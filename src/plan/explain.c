@@ -9,6 +9,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "catalog/dedup_cat.h"
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
@@ -49,6 +50,23 @@ append_source(StringInfo buf, Oid relid)
 						 relation_name(relid), ks_format_name(def->format),
 						 ks_key_format_name(def->key_format));
 	table_close(rel, NoLock);
+}
+
+/* The line that says which records of the stream are dropped as duplicates. */
+static void
+append_dedup(StringInfo buf, int32 query, Oid stream)
+{
+	KsDedupRule *rule = ks_dedup_rule_load(query, stream);
+	ListCell   *lc;
+
+	if (rule == NULL)
+		return;
+	appendStringInfoString(buf, "  Dedup: drops records within ");
+	appendStringInfo(buf, "%s of the last accepted one with the same ", ks_dedup_window_text(rule->window));
+	foreach(lc, rule->columns)
+		appendStringInfo(buf, "%s%s", foreach_current_index(lc) > 0 ? ", " : "",
+						 quote_identifier(lfirst(lc)));
+	appendStringInfoChar(buf, '\n');
 }
 
 /* The lines that say where rows go. */
@@ -133,7 +151,10 @@ ks_explain_query(const KsQueryRow *row)
 	plan = row->kind == KS_QUERY_STREAM ? ks_compile_stream(analysis, row->relation) :
 		ks_compile(analysis, row->inputs, ks_changes_wanted(row->relation));
 	foreach(lc, analysis->streams)
+	{
 		append_source(&buf, lfirst_oid(lc));
+		append_dedup(&buf, row->id, lfirst_oid(lc));
+	}
 	foreach(lc, analysis->lookups)
 		appendStringInfo(&buf, "Lookup: %s\n", relation_name(lfirst_oid(lc)));
 	append_statement(&buf, plan->record_by_record ?

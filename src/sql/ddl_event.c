@@ -27,6 +27,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "catalog/dedup_cat.h"
 #include "catalog/stream_def.h"
 #include "sql/ddl_event.h"
 #include "sql/ddl_sink.h"
@@ -208,6 +209,7 @@ check_result(const KsQueryRow *row)
 {
 	Relation	rel = relation_open(row->relation, AccessShareLock);
 	Oid			owner = rel->rd_rel->relowner;
+	ListCell   *lc;
 
 	relation_close(rel, NoLock);
 	check_columns(row);
@@ -215,6 +217,8 @@ check_result(const KsQueryRow *row)
 	carry_owner(row->source, owner);
 	carry_owner(row->state, owner);
 	carry_owner(row->inputs, owner);
+	foreach(lc, ks_dedup_part_relations(row->id))
+		carry_owner(lfirst_oid(lc), owner);
 	reopen_queries(row->relation);
 }
 

@@ -9,7 +9,9 @@
 #include "catalog/namespace.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
+#include "catalog/dedup_cat.h"
 #include "catalog/stream_def.h"
 #include "sql/ddl_util.h"
 #include "stream/local_log.h"
@@ -33,6 +35,27 @@ enum
 	ARG_OPTIONS
 };
 
+/*
+ * The value of option dedup_window.  The argument has a default, so where there
+ * is no dedup_key only another value tells that the caller has given it.
+ */
+static char *
+dedup_window(FunctionCallInfo fcinfo)
+{
+	Interval   *window;
+	int64		usec;
+
+	if (PG_ARGISNULL(ARG_DEDUP_WINDOW))
+		return NULL;
+	window = PG_GETARG_INTERVAL_P(ARG_DEDUP_WINDOW);
+	usec = ks_dedup_window_usec(window);
+	if (usec < 0)
+		return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(window)));
+	if (PG_ARGISNULL(ARG_DEDUP_KEY) && usec == USECS_PER_DAY)
+		return NULL;
+	return ks_dedup_window_text(usec);
+}
+
 /* The options of the foreign table that the arguments stand for. */
 static List *
 stream_options(FunctionCallInfo fcinfo, const char *topic, bool local)
@@ -48,6 +71,8 @@ stream_options(FunctionCallInfo fcinfo, const char *topic, bool local)
 	if (!PG_ARGISNULL(ARG_PARTITIONS))
 		options = ks_add_option(options, "partitions",
 								psprintf("%d", PG_GETARG_INT32(ARG_PARTITIONS)));
+	options = ks_add_option(options, "dedup_key", ks_arg_text(fcinfo, ARG_DEDUP_KEY));
+	options = ks_add_option(options, "dedup_window", dedup_window(fcinfo));
 	return ks_add_jsonb_options(options, fcinfo, ARG_OPTIONS);
 }
 
@@ -66,8 +91,6 @@ ks_create_stream(PG_FUNCTION_ARGS)
 	CreateForeignTableStmt *stmt;
 	Oid			relid;
 
-	if (!PG_ARGISNULL(ARG_DEDUP_KEY))
-		ks_refuse_argument("dedup_key", "Leave it out; remove duplicates in the query, by key.");
 	if (!PG_ARGISNULL(ARG_RETENTION))
 		ks_refuse_argument("retention", "Leave it out; a local log keeps all records.");
 	if (topic == NULL)

@@ -20,6 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "catalog/dedup_cat.h"
 #include "catalog/query_cat.h"
 #include "sql/ddl_sink.h"
 #include "worker/wakeup.h"
@@ -83,13 +84,19 @@ drop_queries(ArrayType *relations)
 	{
 		KsQueryRow *row = ks_query_load(lfirst_int(lc));
 
+		List	   *parts;
+		ListCell   *lc2;
+
 		if (row == NULL)
 			continue;
+		parts = ks_dedup_part_relations(row->id);
 		ks_query_delete(row->id);
 		drop_leftover(row->view);
 		drop_leftover(row->source);
 		drop_leftover(row->state);
 		drop_leftover(row->inputs);
+		foreach(lc2, parts)
+			drop_leftover(lfirst_oid(lc2));
 	}
 	if (ids != NIL)
 		ks_notify_definitions_changed();

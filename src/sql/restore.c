@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 
+#include "catalog/dedup_cat.h"
 #include "sql/ddl_sink.h"
 #include "sql/ddl_util.h"
 #include "sql/restore.h"
@@ -37,6 +38,7 @@ void
 ks_relink_query(const KsQueryRow *row)
 {
 	Oid			parts[] = {row->view, row->source, row->state, row->inputs};
+	ListCell   *lc;
 
 	if (get_rel_relkind(row->relation) == '\0')
 		return;
@@ -48,6 +50,11 @@ ks_relink_query(const KsQueryRow *row)
 			ks_depend_internally(parts[i], row->relation);
 		else
 			ks_depend_automatically(parts[i], row->relation);
+	}
+	foreach(lc, ks_dedup_part_relations(row->id))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) != '\0' && get_rel_relkind(row->view) != '\0')
+			ks_depend_internally(lfirst_oid(lc), row->view);
 	}
 }
 
@@ -194,6 +201,21 @@ ks_restore_local_log(PG_FUNCTION_ARGS)
 						 DatumGetObjectId(slot_getattr(slot, 3, &isnull)));
 	}
 	ExecDropSingleTupleTableSlot(slot);
+	return PointerGetDatum(NULL);
+}
+
+PG_FUNCTION_INFO_V1(ks_restore_dedup_part);
+
+/* AFTER INSERT STATEMENT on kstream_catalog.dedup_part: links the tables with queries that are there already. */
+Datum
+ks_restore_dedup_part(PG_FUNCTION_ARGS)
+{
+	ListCell   *lc;
+
+	(void) trigger_data(fcinfo);
+	CommandCounterIncrement();	/* makes the new rows visible */
+	foreach(lc, ks_query_ids())
+		ks_relink_query(ks_query_load(lfirst_int(lc)));
 	return PointerGetDatum(NULL);
 }
 

@@ -27,6 +27,7 @@
 #include "sql/query_options.h"
 #include "sql/restore.h"
 #include "sql/verbs.h"
+#include "store/dedup.h"
 #include "store/change.h"
 #include "store/position.h"
 #include "worker/wakeup.h"
@@ -223,6 +224,7 @@ ks_reset(PG_FUNCTION_ARGS)
 	SPI_connect();
 	ks_changes_clear(row->relation);
 	ks_clear_state(row);
+	ks_dedup_clear(row->id);
 	ks_positions_delete(row->id);
 	ks_spi_execute("DELETE FROM kstream_catalog.dead_letter WHERE query = $1",
 				   false, 1, types, values, NULL);

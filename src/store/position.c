@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "catalog/dedup_cat.h"
 #include "catalog/stream_def.h"
 #include "kafka/consumer.h"
 #include "store/position.h"
@@ -341,6 +342,7 @@ ks_positions_start(const KsQueryRow *row, List *streams)
 {
 	ListCell   *lc;
 
+	ks_dedup_pin(row->id, streams);
 	if (strcmp(row->start, "earliest") == 0)
 		return;
 	foreach(lc, streams)

@@ -43,8 +43,9 @@ extern List *ks_positions_load(int32 query);
 extern void ks_position_store(int32 query, const KsPosition *old, KsPosition *new_pos);
 
 /*
- * At creation: stores the positions to start from for start = 'latest' or a
- * timestamp, where the log answers ('earliest' needs none).  source: a stream.
+ * At creation and reset: stores the positions to start from for start = 'latest'
+ * or a timestamp, where the log answers ('earliest' needs none), and by which
+ * rules duplicates in the streams are dropped from there on.
  */
 extern void ks_positions_start(const KsQueryRow *row, List *streams);
 

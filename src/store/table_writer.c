@@ -640,6 +640,7 @@ append_slowly(KsTableWriter *writer, HeapTuple *tuples, const TimestampTz *event
 						  writer->slot->tts_values, writer->slot->tts_isnull);
 		ExecStoreVirtualTuple(writer->slot);
 		ExecSimpleRelationInsert(writer->rri, writer->estate, writer->slot);
+		tuples[i]->t_self = writer->slot->tts_tid;
 		if (writer->listeners != NIL)
 		{
 			writer->event_time = event_times[i];
@@ -682,6 +683,7 @@ ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, const TimestampTz *ev
 		{
 			if (writer->rri->ri_NumIndices > 0)
 				list_free(ks_insert_index_tuples(writer->rri, slots[i], writer->estate));
+			tuples[from + i]->t_self = slots[i]->tts_tid;
 			if (writer->listeners != NIL)
 			{
 				writer->event_time = event_times[from + i];

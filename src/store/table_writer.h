@@ -97,7 +97,8 @@ extern void ks_writer_delete(KsTableWriter *writer, uint64 hash, ItemPointer tid
 
 /*
  * Appends rows, many at a time; tuples are heap tuples of the table's row type.
- * event_times may be NULL if nobody listens.
+ * event_times may be NULL if nobody listens.  Sets t_self of each tuple to where it
+ * is.
  */
 extern void ks_writer_append(KsTableWriter *writer, HeapTuple *tuples, const TimestampTz *event_times,
 							 int ntuples);

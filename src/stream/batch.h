@@ -55,10 +55,12 @@ typedef struct KsBatch
 	Datum	   *chunk_values;	/* arrays of the next row */
 	bool	   *chunk_nulls;
 	struct KsCheckState *checks;	/* compiled CHECK constraints, or NULL */
+	struct KsDedup *dedup;		/* tells which rows are duplicates for the running query; NULL: none */
+	bool	   *duplicate;		/* [nrows] what it has told, or NULL */
 	/* What scans show, set by whoever runs statements over the batch: */
 	int			first;			/* first row shown */
 	int			last;			/* one past the last row shown */
-	bool	   *skip;			/* [nrows] rows that are bad for the running query, or NULL */
+	bool	   *skip;			/* [nrows] rows hidden from the running query: bad, duplicates; or NULL */
 } KsBatch;
 
 /* A bad record met by a scan, or found by the runner. */

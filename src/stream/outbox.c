@@ -34,6 +34,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/guc.h"
 #include "catalog/cat_util.h"
 #include "catalog/query_cat.h"
 #include "stream/log_commit.h"
@@ -49,7 +50,7 @@ enum
 };
 
 /* A half of this size changes places with the other; an idle one of the second size is emptied. */
-#define SWITCH_BLOCKS	(16 * 1024 * 1024 / BLCKSZ)
+#define SWITCH_BYTES	(16 * 1024 * 1024)
 #define IDLE_BLOCKS		(1024 * 1024 / BLCKSZ)
 
 /* A read in progress. */
@@ -452,7 +453,8 @@ ks_outbox_trim(KsSinkRow *sink, int64 published)
 
 	if (half_blocks(other) > 0)
 		return empty_half(other, published);
-	if (blocks > SWITCH_BLOCKS)
+	/* small enough that queries need not wait for one half to be emptied as a whole */
+	if ((int64) blocks * BLCKSZ > Min(SWITCH_BYTES, (int64) ks_outbox_max_bytes * 1024 / 4))
 	{
 		sink->half = 1 - sink->half;
 		ks_sink_set_half(sink->id, sink->half);

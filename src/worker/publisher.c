@@ -65,7 +65,7 @@
 #define KS_WATCH_MS			(2 * KS_HEARTBEAT_MS + 5000)
 #define KS_LOOK_MS			1000	/* between two looks while watching */
 #define KS_COUNT_MS			60000	/* between two counts of the partitions */
-#define KS_TRIM_MS			1000	/* between two tries to give space back */
+#define KS_TRIM_MS			100		/* between two tries to give space back */
 #define KS_STORE_MS			10		/* at least once: between two stores of nothing but acknowledgements */
 #define KS_STICKY_RECORDS	64		/* records without a key that go to one partition in a row */
 

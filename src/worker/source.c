@@ -32,6 +32,9 @@
 #define REQUEST_TIMEOUT_MS 5000
 #define PARTITIONS_INTERVAL_MS 10000
 
+/* A partition without a record for this long is idle: others do not wait for it. */
+#define IDLE_MS 60000
+
 /* Most bytes a batch takes from the client. */
 #define MAX_BATCH_BYTES ((Size) 64 * 1024 * 1024)
 
@@ -193,6 +196,8 @@ add_partitions(KsSource *source, int n, List *stored, const char *start)
 		else
 			start_partition(source, part, p, start);
 	}
+	for (int p = source->nparts; p < n; p++)
+		source->parts[p].heard = GetCurrentTimestamp();
 	/* Only now, when nothing can fail any more: what is assigned is read. */
 	for (int p = source->nparts; p < n && !def->local; p++)
 		ks_consumer_assign(source->consumer, def->topic, p, source->parts[p].stored.next_offset);
@@ -238,6 +243,7 @@ ks_source_open(const KsQueryRow *query, Oid stream, List *stored)
 	table_close(rel, NoLock);
 	def = source->reader->def;
 	note_server(source);
+	source->dedup = ks_dedup_open(query, source->reader);
 	source->positions = stored;
 	source->start = query->start;
 	foreach(lc, stored)
@@ -378,7 +384,7 @@ take_error(KsSource *source, const KsEvent *event)
 
 /* Takes one event of the client. */
 static void
-take_event(KsSource *source, const KsEvent *event)
+take_event(KsSource *source, const KsEvent *event, TimestampTz now)
 {
 	KsSourcePartition *part;
 
@@ -398,6 +404,7 @@ take_event(KsSource *source, const KsEvent *event)
 			part->next.next_offset = event->record.offset + 1;
 			part->dirty = true;
 			part->at_end = false;
+			part->heard = now;
 			break;
 		case KS_EVENT_EOF:
 			/* Behind control records and compacted ones there may be nothing else. */
@@ -415,26 +422,36 @@ take_event(KsSource *source, const KsEvent *event)
 	}
 }
 
+/* Begins a batch. */
+static void
+new_batch(KsSource *source, MemoryContext cxt)
+{
+	source->batch = ks_batch_create(source->reader, cxt);
+	source->batch->dedup = source->dedup;
+}
+
 /* See source.h. */
 void
 ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 {
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	const char *why;
+	TimestampTz now;
 
 	source->trouble[0] = '\0';
 	look_for_partitions(source);
 	if (ks_consumer_broker_down(source->consumer, &why))
 		strlcpy(source->trouble, why, sizeof(source->trouble));
-	source->batch = ks_batch_create(source->reader, cxt);
+	new_batch(source, cxt);
 	source->events = ks_consumer_poll(source->consumer, max_rows, MAX_BATCH_BYTES, 0);
 	/* The task is opened again, which compares the topic with what was read of it. */
 	if (ks_consumer_interrupted(source->consumer))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("topic \"%s\" could not be read for a moment", source->reader->def->topic)));
+	now = GetCurrentTimestamp();
 	for (int i = 0; i < source->events->nevents; i++)
-		take_event(source, &source->events->events[i]);
+		take_event(source, &source->events->events[i], now);
 	for (int p = 0; p < source->nparts; p++)
 	{
 		int64		end = ks_consumer_cached_end(source->consumer, source->reader->def->topic, p);
@@ -454,7 +471,7 @@ ks_source_read_local(KsSource *source, MemoryContext cxt, int max_rows)
 
 	if (n > source->nparts)
 		add_partitions(source, n, NIL, "earliest");
-	source->batch = ks_batch_create(source->reader, cxt);
+	new_batch(source, cxt);
 	for (int p = 0; p < source->nparts; p++)
 	{
 		KsSourcePartition *part = &source->parts[p];
@@ -487,7 +504,7 @@ ks_source_read_local(KsSource *source, MemoryContext cxt, int max_rows)
 void
 ks_source_empty_batch(KsSource *source, MemoryContext cxt)
 {
-	source->batch = ks_batch_create(source->reader, cxt);
+	new_batch(source, cxt);
 }
 
 /* Where a partition's stream time is kept while times are computed. */
@@ -527,6 +544,42 @@ ks_source_advance(KsSource *source)
 		pos->has_seam = true;
 		pos->seam = ks_record_fingerprint(rec);
 	}
+}
+
+/*
+ * May the partition hold records that were there before others that have been
+ * read?  A client that has seen the end of one may yet have to hear of more, so
+ * it is believed only after some time.
+ */
+static bool
+may_have_more(const KsSource *source, const KsSourcePartition *part, TimestampTz now)
+{
+	return !part->at_end ||
+		(source->consumer != NULL && !TimestampDifferenceExceeds(part->heard, now, IDLE_MS));
+}
+
+/* See source.h. */
+void
+ks_source_store_keys(KsSource *source)
+{
+	KsBatch    *batch = source->batch;
+	TimestampTz now = GetCurrentTimestamp();
+	KsDedupProgress *progress;
+
+	if (source->dedup == NULL)
+		return;
+	for (int i = 0; i < batch->nrows && batch->duplicate != NULL; i++)
+	{
+		if (batch->duplicate[i])
+			source->parts[batch->rows[i].rec.partition].next.duplicates++;
+	}
+	progress = palloc(sizeof(KsDedupProgress) * Max(source->nparts, 1));
+	for (int p = 0; p < source->nparts; p++)
+	{
+		progress[p].time = source->parts[p].next.stream_time;
+		progress[p].more = may_have_more(source, &source->parts[p], now);
+	}
+	ks_dedup_store(source->dedup, progress, source->nparts);
 }
 
 /* See source.h. */

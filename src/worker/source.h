@@ -6,6 +6,7 @@
 #define KS_SOURCE_H
 
 #include "kafka/consumer.h"
+#include "store/dedup.h"
 #include "store/position.h"
 #include "stream/batch.h"
 
@@ -16,6 +17,7 @@ typedef struct KsSourcePartition
 	bool		dirty;			/* next differs from stored */
 	int64		end;			/* end of the partition as far as known, or -1 */
 	bool		at_end;			/* the client has reported the end, or nothing is left */
+	TimestampTz heard;			/* when a record came last, or the source was opened; Kafka only */
 } KsSourcePartition;
 
 typedef struct KsSource
@@ -23,6 +25,7 @@ typedef struct KsSource
 	MemoryContext cxt;
 	KsReader   *reader;
 	KsConsumer *consumer;		/* NULL: local stream */
+	KsDedup    *dedup;			/* NULL: the query takes duplicates too */
 	int			nparts;
 	KsSourcePartition *parts;	/* by partition number */
 	KsBatch    *batch;			/* of the running batch */
@@ -65,6 +68,8 @@ extern void ks_source_empty_batch(KsSource *source, MemoryContext cxt);
 
 /* Moves next of every partition over the rows of the batch. */
 extern void ks_source_advance(KsSource *source);
+/* Counts the duplicates of the batch and stores the keys it has accepted. */
+extern void ks_source_store_keys(KsSource *source);
 extern void ks_source_store(KsSource *source, int32 query);
 extern void ks_source_committed(KsSource *source);
 

@@ -3,8 +3,9 @@
  *		One continuous query made ready to run, and its micro-batches.
  *
  * A batch reads like this: fetch what has arrived (records of all sources),
- * compute event times, run the query over it (exec/), keep bad records as dead
- * letters, store the positions by compare-and-set.  The caller commits.
+ * compute event times, run the query over it (exec/; duplicates are hidden from
+ * it), keep bad records as dead letters and the keys that must not come again,
+ * store the positions by compare-and-set.  The caller commits.
  *
  * After any error the task is closed and opened again from the committed
  * positions; nothing in it survives that matters.
@@ -433,6 +434,10 @@ cut_at_bad_record(KsTask *task, KsBadRow *bad)
 
 	if (part->next.next_offset <= first->offset)
 		return;
+	part->next.stream_time = part->stored.stream_time;
+	part->next.has_seam = part->stored.has_seam;
+	part->next.seam_offset = part->stored.seam_offset;
+	part->next.seam = part->stored.seam;
 	for (int i = bad->batch->nrows - 1; i >= 0; i--)
 	{
 		KsRecord   *rec = &bad->batch->rows[i].rec;
@@ -446,10 +451,14 @@ cut_at_bad_record(KsTask *task, KsBadRow *bad)
 			part->next.stream_time = bad->batch->rows[i].stream_time;
 			part->next.seam_offset = rec->offset;
 			if (!bad->batch->local)
+			{
+				part->next.has_seam = true;
 				part->next.seam = ks_record_fingerprint(rec);
+			}
 			break;
 		}
 	}
+	part->next.has_stream_time = !TIMESTAMP_IS_NOBEGIN(part->next.stream_time);
 	part->next.next_offset = first->offset;
 	if (part->next.next_offset == part->stored.next_offset)
 	{
@@ -521,6 +530,8 @@ process_batch(KsTask *task, KsTaskProgress *progress)
 		stop_at(task, result.bad);
 	else
 		store_dead_letters(task, result.bad);
+	foreach(lc, task->sources)
+		ks_source_store_keys(lfirst(lc));
 	progress->rows_out = result.rows_out;
 	progress->dead = task->query->stop_on_error ? 0 : list_length(result.bad);
 }

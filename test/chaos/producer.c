@@ -10,7 +10,9 @@
  *				Keys, values and headers are hexadecimal, "-" is none, "." is
  *				empty.  The timestamp is milliseconds since 1970, 0 is now.
  *			flush					waits until all records sent are stored
- *			begin | commit | abort	a transaction of the records sent since
+ *			begin [ID]				a transaction of the records sent since, the first one
+ *									with this transactional id (else one of its own)
+ *			commit | abort			ends it
  *			leave					leaves an open transaction behind and ends
  *
  *	producer BOOTSTRAP load TOPIC PARTITIONS RATE KEYS [TRANSACTION_SIZE]
@@ -134,17 +136,20 @@ error_text(rd_kafka_error_t *error)
 	return text;
 }
 
-/* Starts a transaction. */
+/* Starts a transaction; the first one may be given an id. */
 static const char *
-begin(void)
+begin(const char *wanted_id)
 {
 	const char *why;
 
 	if (transactional == NULL)
 	{
-		char		id[64];
+		char		id[300];
 
-		snprintf(id, sizeof(id), "producer-%d-%ld", (int) getpid(), (long) time(NULL));
+		if (wanted_id)
+			snprintf(id, sizeof(id), "%s", wanted_id);
+		else
+			snprintf(id, sizeof(id), "producer-%d-%ld", (int) getpid(), (long) time(NULL));
 		transactional = make_client(id);
 		why = error_text(rd_kafka_init_transactions(transactional, REQUEST_MS));
 		if (why)
@@ -252,7 +257,7 @@ obey(char **field, int nfields)
 	if (strcmp(field[0], "flush") == 0)
 		return flush();
 	if (strcmp(field[0], "begin") == 0)
-		return begin();
+		return begin(nfields > 1 ? field[1] : NULL);
 	if (strcmp(field[0], "commit") == 0)
 		return end_transaction(1);
 	if (strcmp(field[0], "abort") == 0)
@@ -311,13 +316,13 @@ start_over(const char *what, const char *why)
 	fprintf(stderr, "producer: %s: %s; starting over\n", what, why);
 	for (int i = 0; i < 60; i++)
 	{
-		if (in_transaction && end_transaction(0) == NULL && begin() == NULL)
+		if (in_transaction && end_transaction(0) == NULL && begin(NULL) == NULL)
 			return;
 		in_transaction = 0;
 		if (transactional)
 			rd_kafka_destroy(transactional);
 		transactional = NULL;
-		if (begin() == NULL)
+		if (begin(NULL) == NULL)
 			return;
 		sleep(1);
 	}
@@ -367,7 +372,7 @@ load_transaction(long number, long size)
 	if (in_transaction)
 		why = end_transaction((number / size) % 5 != 0);
 	if (why == NULL)
-		why = begin();
+		why = begin(NULL);
 	if (why)
 		start_over("transaction", why);
 }

@@ -9,6 +9,11 @@
 # With KAFKA_BOOTSTRAP set, that broker is used instead: start and stop only
 # check that it answers, the rest is refused.
 #
+# KS_BROKER_PROXY=PROXYPORT:BACKPORT (used when DIR is made): the broker listens on
+# BACKPORT, too, and tells who comes there to connect to PROXYPORT, where
+# test/proxy/proxy is to be started.  Its own connections to itself, and those of
+# clients that know PORT, do not go through the proxy.
+#
 # KS_BROKER_OPTS: more options of the JVM.  KS_BROKER_CONFIG: more lines of
 # server.properties (used when DIR is made).
 . "$(dirname "$0")/../rig/env.sh"
@@ -48,19 +53,24 @@ java=(java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData
 
 # Writes the configuration and formats the storage of a new broker.
 make_broker() {
-	local controller
+	local controller back= front= map=
 	controller=$(free_port) || exit 1
+	if [ -n "${KS_BROKER_PROXY:-}" ]; then
+		back=,PROXIED://127.0.0.1:${KS_BROKER_PROXY#*:}
+		front=,PROXIED://127.0.0.1:${KS_BROKER_PROXY%:*}
+		map=,PROXIED:PLAINTEXT
+	fi
 	server_dir "$dir" || die "cannot make $dir"
 	# A session time-out of 2 s, because a broker that was killed can come back only after it.
 	as_server sh -c 'cat >"$1"' sh "$dir/server.properties" <<-EOF
 		process.roles=broker,controller
 		node.id=1
 		controller.quorum.voters=1@127.0.0.1:$controller
-		listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-		advertised.listeners=PLAINTEXT://127.0.0.1:$port
+		listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller$back
+		advertised.listeners=PLAINTEXT://127.0.0.1:$port$front
 		controller.listener.names=CONTROLLER
 		inter.broker.listener.name=PLAINTEXT
-		listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+		listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT$map
 		log.dirs=$dir/data
 		num.partitions=4
 		auto.create.topics.enable=false
@@ -102,11 +112,19 @@ start_broker() {
 	fi
 }
 
+# runuser stops itself when its child is stopped, and goes on only when told to.
+thaw_parent() {
+	local parent
+	parent=$(ps -o ppid= -p "$1" | tr -d ' ')
+	[ "$(cat "/proc/${parent:-0}/comm" 2>/dev/null)" != runuser ] || kill -CONT "$parent"
+}
+
 # SIGKILL, and waits until the process is gone.
 kill_broker() {
 	local pid
 	pid=$(broker_pid)
 	[ -n "$pid" ] || return 0
+	thaw_parent "$pid"
 	kill -9 "$pid"
 	wait_for 10 all_gone "$pid" || die "the broker does not go"
 }
@@ -117,6 +135,7 @@ stop_broker() {
 	pid=$(broker_pid)
 	[ -n "$pid" ] || return 0
 	kill -CONT "$pid"
+	thaw_parent "$pid"
 	kill -TERM "$pid"
 	wait_for 20 all_gone "$pid" || kill_broker
 }
@@ -127,6 +146,7 @@ signal_broker() {
 	pid=$(broker_pid)
 	[ -n "$pid" ] || die "the broker is not running"
 	kill "$1" "$pid"
+	[ "$1" = -STOP ] || thaw_parent "$pid"
 }
 
 case $verb in

@@ -9,6 +9,23 @@ CREATE DOMAIN posint AS int CHECK (VALUE > 0);
 CREATE DOMAIN word AS text CHECK (length(VALUE) < 4);
 CREATE DOMAIN filled AS int NOT NULL;
 
+-- Bytes of a column of a group key: none of a type of fixed length, else with the
+-- length word and uncompressed, which is what a value made anew from its text has.
+CREATE FUNCTION key_size(anyelement) RETURNS int LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+	kind record;
+	size int;
+BEGIN
+	SELECT typlen, typcategory INTO kind FROM pg_type WHERE oid = pg_typeof($1);
+	IF kind.typlen <> -1 THEN
+		RETURN 0;
+	END IF;
+	-- Text is its own text: a cast would not make it anew.
+	EXECUTE format(CASE kind.typcategory WHEN 'S' THEN 'SELECT octet_length($1) + 4' ELSE 'SELECT pg_column_size($1::text::%s)' END,
+		pg_typeof($1)) INTO size USING $1;
+	RETURN size;
+END $$;
+
 -- Raises what a group key over the limit raises.
 CREATE FUNCTION check_key(size int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN

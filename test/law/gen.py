@@ -599,7 +599,7 @@ class Generator:
             break
         else:
             return {"sql": "count(*)", "type": T["int8"], "cmp": "text", "rows": [], "amb": False}
-        args = [col.text]
+        args = [col.text] if "{0}" in text else []      # count(*) evaluates none
         result = col.type if kind is None else TYPES.get(kind, T["nums"])
         ambiguous = "a" in props and col.type.ambiguous
         order = " ORDER BY " + rel.order if ordered else ""
@@ -612,7 +612,7 @@ class Generator:
                 call = call[:-6] + " FILTER (WHERE %s)::text" % condition
             else:
                 call += " FILTER (WHERE %s)" % condition
-            rows = ["CASE WHEN %s THEN %s END" % (condition, a) for a in args]
+            rows = ["CASE WHEN %s THEN %s END" % (condition, a) for a in args] or [condition]
             made = self.derive(col, True) if self.fails or rng.random() < 0.2 else None
             if "sum(" in text and made and made.type.klass in ("int", "num") and "DISTINCT" not in text:
                 call = "count(%s) FILTER (WHERE %s)" % (made.text, condition)
@@ -777,7 +777,7 @@ def render_rows(query):
     sizes = []
     for i, kind in enumerate(query["keytypes"][:len(query["keys"])]):
         if TYPES[kind].klass not in FIXED_LENGTH and query["keys"][i] not in query["keys"][:i]:
-            sizes.append("coalesce(octet_length(q.k%d::%s) + 4, 0)" % (i, "bytea" if kind == "bytea" else "text"))
+            sizes.append("coalesce(lk.key_size(q.k%d), 0)" % i)
     if sizes:
         inner = "SELECT q.*, lk.check_key(%s) FROM (%s OFFSET 0) q" % (" + ".join(sizes), inner)
     return with_clause(query) + inner

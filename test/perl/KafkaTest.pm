@@ -4,7 +4,8 @@
 # Topics have names of their own (topic_name) and are deleted at the end, so that
 # tests can share a broker, also one that is not ours.  Records are produced by
 # test/chaos/producer.c and counted by test/chaos/topic_read.py, which speaks the
-# protocol itself and so owes nothing to the client library under test.
+# protocol itself and so owes nothing to the client library under test.  Topics that
+# are written to are verified by test/verify, and test/proxy disturbs the network.
 
 package KafkaTest;
 
@@ -14,6 +15,7 @@ use warnings;
 use Cwd qw(abs_path);
 use Exporter 'import';
 use File::Basename;
+use IO::Socket::UNIX;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -32,6 +34,10 @@ our @EXPORT = qw(
   archive_topic
   start_load
   stop_load
+  start_generator
+  stop_generator
+  kill_generator
+  verify
   new_node
   create_db
   wait_for
@@ -53,6 +59,7 @@ my $default_bootstrap = $ENV{KAFKA_BOOTSTRAP};
 my $number = 0;
 my @topics;
 my @loads;
+my @proxies;
 
 # The broker that tests share.
 sub bootstrap
@@ -103,19 +110,22 @@ sub create_topic
 	return $name;
 }
 
-# The producer's program, compiled once per work directory.
-sub producer_program
+# A program of the tests, compiled once per work directory.
+sub compiled
 {
-	my $source = "$top/test/chaos/producer.c";
-	my $program = ($ENV{TESTDIR} || $PostgreSQL::Test::Utils::tmp_check) . '/producer';
+	my ($name, @libraries) = @_;
+	my $source = "$top/test/$name.c";
+	my $program = ($ENV{TESTDIR} || $PostgreSQL::Test::Utils::tmp_check) . '/' . basename($name);
 
 	if (!-e $program || -M $program > -M $source)
 	{
-		output_of('gcc', '-O1', '-o', "$program.$$", $source, '-lrdkafka');
+		output_of('gcc', '-O1', '-o', "$program.$$", $source, @libraries);
 		rename "$program.$$", $program or die "$program: $!";
 	}
 	return $program;
 }
+
+sub producer_program { return compiled('chaos/producer', '-lrdkafka') }
 
 # All committed records of a topic: [partition, offset, timestamp, key, value],
 # keys and values as bytes, undef for none.
@@ -194,6 +204,49 @@ sub stop_load
 	close $load->{pipe};
 	$load->{handle}->finish or die "the producer failed: ${$load->{out}}";
 	return ${ $load->{out} } + 0;
+}
+
+# Starts to fill a topic in transactions, of which the log tells what is committed:
+# test/chaos/generator.c and its options; { bootstrap => }.
+sub start_generator
+{
+	my ($topic, $log, %options) = @_;
+	my $server = delete $options{bootstrap} || $default_bootstrap;
+	my $out = '';
+	my $load = { out => \$out };
+
+	$load->{handle} = IPC::Run::start(
+		[ compiled('chaos/generator', '-lrdkafka'), $server, $topic, $log, map { "$_=$options{$_}" } sort keys %options ],
+		'<pipe', my $pipe = Symbol::gensym(), '>', \$out);
+	$load->{pipe} = $pipe;
+	push @loads, $load;
+	return $load;
+}
+
+# Ends it after its transaction, or waits for it where records= says how many;
+# returns how many records it has sent.
+sub stop_generator { return stop_load(@_) }
+
+# SIGKILL; it can be started again with the same log.
+sub kill_generator
+{
+	my ($load) = @_;
+
+	@loads = grep { $_ != $load } @loads;
+	$load->{handle}->signal('KILL');
+	close $load->{pipe};
+	$load->{handle}->finish;
+}
+
+# Checks topics by Apache Kafka's own client: test/verify/README.md.  Returns the
+# exit code (0: all well, 1: violated, else no verdict) and all that it prints.
+sub verify
+{
+	my ($server, @checks) = @_;
+	my $out = '';
+
+	IPC::Run::run([ "$top/test/verify/verify.sh", $server, @checks ], '<', \undef, '>', \$out, '2>&1');
+	return ($? >> 8, $out);
 }
 
 # A cluster that preloads kstream and goes on after a crash.
@@ -359,6 +412,10 @@ END
 	{
 		eval { $load->{handle}->kill_kill };
 	}
+	foreach my $proxy (@proxies)
+	{
+		eval { $proxy->{handle}->kill_kill } if $proxy->{owner} == $$;
+	}
 	foreach my $topic (@topics)
 	{
 		eval { kafkactl('delete', $topic) };
@@ -415,7 +472,7 @@ sub send
 }
 
 sub flush { $_[0]->command('flush') }
-sub begin { $_[0]->command('begin') }
+sub begin { my ($self, @id) = @_; $self->command('begin', @id) }
 sub commit { $_[0]->command('commit') }
 sub abort { $_[0]->command('abort') }
 
@@ -440,13 +497,63 @@ sub DESTROY
 	waitpid $self->{pid}, 0;
 }
 
+# Makes trouble between clients and a broker: test/proxy.
+package KafkaTest::Proxy;
+
+# Starts one that forwards from one port to another.
+sub new
+{
+	my ($class, $port, $back) = @_;
+	my $self = bless {
+		port => $port,
+		dir => PostgreSQL::Test::Utils::tempdir_short(),
+		owner => $$
+	}, $class;
+	my $events = "$self->{dir}/events";
+
+	$self->{handle} = IPC::Run::start([ KafkaTest::compiled('proxy/proxy'), $port, $back, "$self->{dir}/control" ],
+		'<', \undef, '>', $events, '2>&1');
+	KafkaTest::wait_for(10, sub { -S "$self->{dir}/control" && -s $events }) or die 'the proxy does not start';
+	$self->{control} = IO::Socket::UNIX->new("$self->{dir}/control") or die "control socket: $!";
+	push @proxies, $self;
+	return $self;
+}
+
+# One command; what is answered after "ok", or death.
+sub command
+{
+	my ($self, @words) = @_;
+	my $answer = $self->try(@words);
+
+	$answer =~ s/^ok ?// or die "proxy: @words: $answer";
+	return $answer;
+}
+
+# One command and its answer, whatever it is.
+sub try
+{
+	my ($self, @words) = @_;
+
+	print { $self->{control} } "@words\n";
+	my $answer = readline($self->{control}) // 'no answer';
+	chomp $answer;
+	return $answer;
+}
+
+# The counts of the command status, by name.
+sub status { return map { split /=/ } split ' ', $_[0]->command('status') }
+
+# All events so far.
+sub events { return PostgreSQL::Test::Utils::slurp_file("$_[0]->{dir}/events") }
+
 # A broker of the test's own, which it may kill and freeze.
 package KafkaTest::Broker;
 
-# Starts one, in a directory and on a port of its own.
+# Starts one, in a directory and on a port of its own; with (proxy => 1) there is a
+# second way to it, which leads through $broker->{proxy}.
 sub new
 {
-	my ($class) = @_;
+	my ($class, %options) = @_;
 	my $port = PostgreSQL::Test::Cluster::get_free_port();
 	my $self = bless {
 		port => $port,
@@ -454,11 +561,25 @@ sub new
 		owner => $$
 	}, $class;
 
-	$self->run('start');
+	if ($options{proxy})
+	{
+		my ($front, $back) = map { PostgreSQL::Test::Cluster::get_free_port() } 1, 2;
+
+		local $ENV{KS_BROKER_PROXY} = "$front:$back";
+		$self->run('start');
+		$self->{proxy} = KafkaTest::Proxy->new($front, $back);
+	}
+	else
+	{
+		$self->run('start');
+	}
 	return $self;
 }
 
 sub bootstrap { return "127.0.0.1:$_[0]->{port}" }
+
+# The way through the proxy.
+sub proxied { return "127.0.0.1:$_[0]->{proxy}{port}" }
 
 # start, stop, kill, freeze, thaw, destroy: see test/kafka/broker.sh.
 sub run

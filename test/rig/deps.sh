@@ -31,7 +31,7 @@ missing_packages() {
 # True when everything is there without a package manager being asked.
 have_tools() {
 	local tool
-	for tool in gcc g++ make perl prove kcat java mvn python3; do
+	for tool in gcc g++ make perl prove kcat java javac mvn python3; do
 		command -v "$tool" >/dev/null || return 1
 	done
 	[ -r "$("${PG_CONFIG:-pg_config}" --pgxs 2>/dev/null)" ] &&
@@ -45,7 +45,7 @@ if have_tools; then
 	log "dependencies: all there"
 	exit 0
 fi
-command -v apt-get >/dev/null || die "no apt-get here: install PostgreSQL with server headers, librdkafka, simdjson, gcc, g++, make, perl with IPC::Run, python3 with psycopg2, kcat, Java 17 and Maven"
+command -v apt-get >/dev/null || die "no apt-get here: install PostgreSQL with server headers, librdkafka, simdjson, gcc, g++, make, perl with IPC::Run, python3 with psycopg2, kcat, a JDK 17 and Maven"
 
 run_as_root=
 if [ "$(id -u)" != 0 ]; then
@@ -64,7 +64,7 @@ fi
 major=$(pg_major)
 [ -n "$major" ] || major=15
 build="gcc g++ make postgresql-$major postgresql-server-dev-$major librdkafka-dev libsimdjson-dev"
-test="perl libipc-run-perl python3 python3-psycopg2 kcat openjdk-17-jre-headless maven procps util-linux"
+test="perl libipc-run-perl python3 python3-psycopg2 kcat openjdk-17-jdk-headless maven procps util-linux"
 wanted=$build
 [ "${1:-test}" = build ] || wanted="$build $test"
 missing=$(missing_packages $wanted | tr '\n' ' ')

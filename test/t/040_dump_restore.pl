@@ -36,9 +36,11 @@ sub catalog
 		SELECT relation, kind, view IS NULL, source IS NULL, state IS NULL, inputs IS NULL, key_columns, start, settings
 		FROM kstream_catalog.query ORDER BY relation::text;
 		SELECT q.relation, p.source, p.partition, p.next_offset, p.records, p.rows_out, p.dead, p.stream_time
-		FROM kstream_catalog.position p JOIN kstream_catalog.query q ON q.id = p.query ORDER BY 1::text, 2::text, 3;
+		FROM kstream_catalog.position p JOIN kstream_catalog.query q ON q.id = p.query ORDER BY q.relation::text, p.source::text, p.partition;
 		SELECT id, source, partition, "offset", value, sqlstate, message FROM kstream_catalog.dead_letter ORDER BY id;
-		SELECT relation, partitions FROM kstream_catalog.local_log ORDER BY 1::text), $db);
+		SELECT relation, partitions FROM kstream_catalog.local_log ORDER BY relation::text;
+		SELECT q.relation, d.source, d.key_columns, d."window" FROM kstream_catalog.dedup d JOIN kstream_catalog.query q ON q.id = d.query;
+		SELECT relation, number, low, high FROM kstream_catalog.dedup_part ORDER BY number), $db);
 }
 
 # restore: into a new database, from the custom or the plain format.
@@ -97,9 +99,15 @@ sql($node, q(
 	SELECT kstream.create_stream('own', 'v int', server => 'local', partitions => 2);
 	SELECT kstream.create_table_as('own_sum', 'SELECT avg(v) AS a FROM own');
 	INSERT INTO own SELECT generate_series(1, 10)));
+sql($node, q(
+	SELECT kstream.create_stream('repeated', 'id int, "at" timestamptz', "timestamp" => 'at', server => 'local', dedup_key => 'id', dedup_window => '1 h');
+	SELECT kstream.create_table_as('unrepeated', 'SELECT id FROM repeated');
+	INSERT INTO repeated SELECT i, timestamptz '2024-01-01' + i % 100 * interval '1 min' FROM generate_series(1, 300) i));
 produce($node, 500);
 sql($node, "INSERT INTO orders (id, who, amount) VALUES (0, 'user 1', 37)");
 law('before the dump');
+sql($node, "SELECT kstream.wait('unrepeated')");
+isnt(sql($node, 'SELECT count(*) FROM kstream_catalog.dedup_part'), '0', 'there are tables of keys');
 isnt(sql($node, 'SELECT count(*) FROM kstream.dead_letters'), '0', 'there are dead letters');
 
 # A dump while records come in; what it holds fits together.
@@ -122,9 +130,12 @@ is(sqlstate($node, "INSERT INTO totals VALUES ('x')", 'copy'), '42809', 'their t
 sql($node, "INSERT INTO orders (id, who, amount) VALUES (-1, 'user 1', 600)", 'copy');
 sql($node, "SELECT kstream.resume(name) FROM kstream.queries WHERE kind NOT LIKE '%table'", 'copy');
 law('after resume they go on exactly where the dump was', 'copy');
+sql($node, "INSERT INTO repeated SELECT i, timestamptz '2024-01-01 01:39' FROM generate_series(1, 320) i", 'copy');
+sql($node, "SELECT kstream.wait('unrepeated', '30 s')", 'copy');
+is(sql($node, 'SELECT count(*), count(DISTINCT id) FROM unrepeated WHERE id % 100 >= 39 OR id > 300', 'copy'), '203|203', 'and know the keys they have seen');
 is(sql($node, "SELECT string_agg(name, ',') FROM kstream.queries WHERE state = 'blocked'", 'copy'), 'followed', 'the others stay blocked');
 is(sqlstate($node, "SELECT kstream.create_stream('more', 'a int', server => 'local')", 'copy'), '', 'numbers go on after those restored');
-sql($node, 'DROP FOREIGN TABLE orders CASCADE; DROP TABLE followed; DROP FOREIGN TABLE own CASCADE', 'copy');
+sql($node, 'DROP FOREIGN TABLE orders CASCADE; DROP TABLE followed; DROP FOREIGN TABLE own CASCADE; DROP FOREIGN TABLE repeated CASCADE', 'copy');
 is(sql($node, "SELECT count(*) FROM kstream.queries", 'copy'), '0', 'drop takes along what was restored');
 is(orphans('copy'), '', 'and all parts');
 

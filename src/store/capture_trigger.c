@@ -266,6 +266,15 @@ capture_truncate(KsCapture *capture, Relation rel, TimestampTz now)
 
 /* ---------------------------------------------------------------- the trigger */
 
+/* Did the statement change nothing of what the trigger is about? */
+static bool
+is_empty(const TriggerData *trigdata)
+{
+	Tuplestorestate *rows = trigdata->tg_newtable != NULL ? trigdata->tg_newtable : trigdata->tg_oldtable;
+
+	return rows != NULL && tuplestore_tuple_count(rows) == 0;
+}
+
 /* The sink of the trigger. */
 static KsSinkRow *
 sink_of_trigger(TriggerData *trigdata)
@@ -308,6 +317,8 @@ ks_capture_trigger(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called as a statement trigger", "capture")));
+	if (is_empty(trigdata))
+		return PointerGetDatum(NULL);
 	sink = sink_of_trigger(trigdata);
 	capture = ks_capture_open(sink, trigdata->tg_relation);
 	ks_capture_enter(capture);

@@ -78,9 +78,11 @@ SELECT q.relation::text AS name,
 	o.format,
 	o.key_format,
 	o."timestamp",
-	q.version_column
+	q.version_column,
+	l.keep AS keep_changes
 FROM kstream_catalog.query q
 	JOIN pg_catalog.pg_class c ON c.oid = q.relation
+	LEFT JOIN kstream_catalog.changelog l ON l.relation = q.relation
 	LEFT JOIN pg_catalog.pg_foreign_table t ON t.ftrelid = q.source
 	LEFT JOIN pg_catalog.pg_foreign_server f ON f.oid = t.ftserver
 	LEFT JOIN LATERAL (
@@ -213,8 +215,17 @@ SELECT l.relation::text, 'log', l.log,
 FROM kstream_catalog.local_log l
 	JOIN pg_catalog.pg_class sc ON sc.oid = l.relation
 	JOIN pg_catalog.pg_class c ON c.oid = l.log
-WHERE pg_has_role(sc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW kstream.stat_store IS 'tables that hold results, states, keys seen (see dedup_key) and local logs: rows as last estimated, and bytes';
+WHERE pg_has_role(sc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE')
+UNION ALL
+SELECT l.relation::text, 'changes', r.log,
+	coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0)::bigint),
+	pg_total_relation_size(r.log) + pg_total_relation_size(r.segments)
+FROM kstream_catalog.changelog l
+	JOIN pg_catalog.pg_class tc ON tc.oid = l.relation
+	CROSS JOIN LATERAL (VALUES (l.log0, l.segments0), (l.log1, l.segments1)) AS r(log, segments)
+	JOIN pg_catalog.pg_class c ON c.oid = r.log
+WHERE pg_has_role(tc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW kstream.stat_store IS 'tables that hold results, states, keys seen (see dedup_key), local logs and changes: rows as last estimated, and bytes';
 
 CREATE VIEW kstream.sinks WITH (security_barrier) AS
 SELECT coalesce(k.name, coalesce(q.relation, k.relation)::text) AS name,

@@ -13,6 +13,7 @@ SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.local_log', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.log_batch', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.sink', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.published', '');
+SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.changelog', '');
 
 COMMENT ON SEQUENCE kstream_catalog.dead_letter_id_seq IS 'numbers of dead letters';
 
@@ -54,3 +55,11 @@ CREATE TRIGGER restore AFTER INSERT ON kstream_catalog.local_log
 REFERENCING NEW TABLE AS restored
 FOR EACH STATEMENT EXECUTE FUNCTION kstream_catalog.restore_local_log();
 COMMENT ON TRIGGER restore ON kstream_catalog.local_log IS 'links restored logs with their streams';
+
+CREATE FUNCTION kstream_catalog.restore_changelog() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'ks_restore_changelog';
+COMMENT ON FUNCTION kstream_catalog.restore_changelog() IS 'links restored changelogs with their tables';
+REVOKE EXECUTE ON FUNCTION kstream_catalog.restore_changelog() FROM PUBLIC;
+CREATE TRIGGER restore AFTER INSERT ON kstream_catalog.changelog
+FOR EACH STATEMENT EXECUTE FUNCTION kstream_catalog.restore_changelog();
+COMMENT ON TRIGGER restore ON kstream_catalog.changelog IS 'links restored changelogs with their tables';

@@ -283,6 +283,7 @@ object_id_in_use(int32 id)
 		{"kstream_state", "seg_%d"},
 		{"kstream_query", "out_%d"},
 		{"kstream_state", "out_%d_0"},
+		{"kstream_state", "chg_%d_0"},
 	};
 	char		name[NAMEDATALEN];
 

@@ -327,7 +327,10 @@ aggregate_finish(KsOperator *base)
 		AggGroup   *group = (AggGroup *) ks_group_table_get(op->groups, NULL, NULL, &isnew);
 
 		if (isnew)
+		{
 			load_group(op, group);
+			group->event_time = DT_NOBEGIN;
+		}
 		MemoryContextSwitchTo(old);
 	}
 	ks_writer_close(op->writer);

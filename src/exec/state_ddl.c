@@ -43,6 +43,7 @@
 #include "exec/query_exec.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
+#include "store/change.h"
 #include "store/guard.h"
 
 /* Runs a utility statement of ours as the extension's owner. */
@@ -280,6 +281,7 @@ ks_clear_state(const KsQueryRow *row)
 {
 	const Oid	tables[] = {row->relation, row->state, row->inputs};
 
+	ks_tell_cleared(row->relation);
 	for (int i = 0; i < lengthof(tables); i++)
 	{
 		if (!OidIsValid(tables[i]))

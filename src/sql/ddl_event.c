@@ -28,6 +28,7 @@
 #include "utils/rel.h"
 
 #include "catalog/dedup_cat.h"
+#include "catalog/changelog_cat.h"
 #include "catalog/stream_def.h"
 #include "sql/ddl_event.h"
 #include "sql/ddl_sink.h"
@@ -203,6 +204,19 @@ reopen_queries(Oid relid)
 	ks_notify_definitions_changed();
 }
 
+/* Gives a relation's changelog its new owner. */
+static void
+carry_owner_of_changelog(Oid relation, Oid owner)
+{
+	KsChangelogRow *row = ks_changelog_load(relation, NULL);
+
+	for (int i = 0; row != NULL && i < 2; i++)
+	{
+		carry_owner(row->halves[i].rows, owner);
+		carry_owner(row->halves[i].segments, owner);
+	}
+}
+
 /* A table that kstream maintains was altered. */
 static void
 check_result(const KsQueryRow *row)
@@ -219,6 +233,7 @@ check_result(const KsQueryRow *row)
 	carry_owner(row->inputs, owner);
 	foreach(lc, ks_dedup_part_relations(row->id))
 		carry_owner(lfirst_oid(lc), owner);
+	carry_owner_of_changelog(row->relation, owner);
 	reopen_queries(row->relation);
 }
 

@@ -28,10 +28,12 @@
 
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
+#include "sql/changes.h"
 #include "sql/ddl_query.h"
 #include "sql/ddl_sink.h"
 #include "sql/ddl_util.h"
 #include "sql/query_options.h"
+#include "store/changelog.h"
 #include "store/guard.h"
 #include "store/position.h"
 #include "worker/wakeup.h"
@@ -71,8 +73,6 @@ check_arguments(FunctionCallInfo fcinfo, const KsQueryOptions *options)
 					 errmsg("argument \"%s\" needs a topic", of_topic[i].name),
 					 errhint("Name the topic that the changes of the table are published to, or leave the argument out.")));
 	}
-	if (options->keep_changes != NULL)
-		ks_refuse_argument("keep_changes", "Leave it out; read the table itself.");
 }
 
 /* Publishes the changes of the result to a topic, from the first row on. */
@@ -218,10 +218,16 @@ create_result(RangeVar *name, Oid view, const char *access_method)
 	return RangeVarGetRelid(name, NoLock, false);
 }
 
-/* Creates key, state and kept inputs of the result, and makes all one unit. */
+/*
+ * Creates changelog, key, state and kept inputs of the result, and makes all one
+ * unit.  The changelog comes first: it holds the row that a global aggregate
+ * begins with.
+ */
 static void
-complete_result(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
+complete_result(KsAnalysis *analysis, KsQueryRow *row, List *primary_key, Interval *keep_changes)
 {
+	if (keep_changes != NULL)
+		ks_changelog_start(row->relation, keep_changes);
 	SPI_connect();
 	ks_create_state(analysis, row, primary_key);
 	SPI_finish();
@@ -245,13 +251,15 @@ ks_create_table_as(PG_FUNCTION_ARGS)
 
 	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
 	check_arguments(fcinfo, &options);
+	if (options.keep_changes != NULL)
+		ks_check_keep(options.keep_changes);
 	row.id = ks_object_id_next();
 	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
 	row.kind = analysis->kind;
 	row.relation = create_result(name, row.view, options.access_method);
 	row.generation = 1;
-	complete_result(analysis, &row, primary_key);
+	complete_result(analysis, &row, primary_key, options.keep_changes);
 	ks_query_insert(&row);
 	ks_positions_start(&row, analysis->streams);
 	publish_result(fcinfo, &row, analysis, &options);

@@ -158,6 +158,34 @@ drop_local_logs(ArrayType *relations)
 		drop_leftover(lfirst_oid(lc));
 }
 
+/* Forgets the changelogs of tables that are gone, and of those that have lost a part. */
+static void
+drop_changelogs(ArrayType *relations)
+{
+	Oid			types[1] = {OIDARRAYOID};
+	Datum		values[1] = {PointerGetDatum(relations)};
+	List	   *leftovers = NIL;
+	ListCell   *lc;
+
+	ks_spi_execute("DELETE FROM kstream_catalog.changelog"
+				   " WHERE ARRAY[relation, log0, segments0, log1, segments1]::oid[] && $1"
+				   " RETURNING log0::oid, segments0::oid, log1::oid, segments1::oid",
+				   false, 1, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		for (int col = 1; col <= 4; col++)
+		{
+			bool		isnull;
+			Datum		part = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, col, &isnull);
+
+			if (!isnull)
+				leftovers = lappend_oid(leftovers, DatumGetObjectId(part));
+		}
+	}
+	foreach(lc, leftovers)
+		drop_leftover(lfirst_oid(lc));
+}
+
 PG_FUNCTION_INFO_V1(ks_sql_drop);
 
 /* The event trigger. */
@@ -177,6 +205,7 @@ ks_sql_drop(PG_FUNCTION_ARGS)
 		drop_queries(relations);
 		drop_sinks(relations);
 		drop_local_logs(relations);
+		drop_changelogs(relations);
 	}
 	SPI_finish();
 	PG_RETURN_NULL();

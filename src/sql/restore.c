@@ -26,6 +26,7 @@
 
 #include "catalog/dedup_cat.h"
 #include "sql/ddl_sink.h"
+#include "catalog/changelog_cat.h"
 #include "sql/ddl_util.h"
 #include "sql/restore.h"
 #include "worker/wakeup.h"
@@ -216,6 +217,51 @@ ks_restore_dedup_part(PG_FUNCTION_ARGS)
 	CommandCounterIncrement();	/* makes the new rows visible */
 	foreach(lc, ks_query_ids())
 		ks_relink_query(ks_query_load(lfirst_int(lc)));
+	return PointerGetDatum(NULL);
+}
+
+/* Makes the tables of one changelog belong to their relation again. */
+static void
+relink_changelog(const KsChangelogRow *row)
+{
+	if (get_rel_relkind(row->relation) == '\0')
+		return;
+	for (int i = 0; i < 2; i++)
+	{
+		const Oid	parts[2] = {row->halves[i].rows, row->halves[i].segments};
+
+		for (int j = 0; j < 2; j++)
+		{
+			if (OidIsValid(parts[j]) && get_rel_relkind(parts[j]) != '\0')
+				ks_depend_internally(parts[j], row->relation);
+		}
+	}
+}
+
+/* Makes the tables of all changelogs belong to their relations again. */
+void
+ks_relink_changelogs(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, ks_changelog_relations())
+	{
+		KsChangelogRow *row = ks_changelog_load(lfirst_oid(lc), NULL);
+
+		if (row != NULL)
+			relink_changelog(row);
+	}
+}
+
+PG_FUNCTION_INFO_V1(ks_restore_changelog);
+
+/* AFTER INSERT STATEMENT on kstream_catalog.changelog: links all. */
+Datum
+ks_restore_changelog(PG_FUNCTION_ARGS)
+{
+	(void) trigger_data(fcinfo);
+	CommandCounterIncrement();
+	ks_relink_changelogs();
 	return PointerGetDatum(NULL);
 }
 

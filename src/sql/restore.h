@@ -15,4 +15,7 @@ extern void ks_relink_query(const KsQueryRow *row);
 extern void ks_relink_local_logs(void);
 extern void ks_relink_sinks(void);
 
+/* The same for changelogs. */
+extern void ks_relink_changelogs(void);
+
 #endif							/* KS_RESTORE_H */

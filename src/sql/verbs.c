@@ -28,7 +28,6 @@
 #include "sql/restore.h"
 #include "sql/verbs.h"
 #include "store/dedup.h"
-#include "store/change.h"
 #include "store/position.h"
 #include "worker/wakeup.h"
 
@@ -197,6 +196,7 @@ ks_resume(PG_FUNCTION_ARGS)
 		ks_relink_sink(sink);
 		ks_sink_set_paused(sink->id, false);
 	}
+	ks_relink_changelogs();
 	ks_notify_definitions_changed();
 	PG_RETURN_VOID();
 }
@@ -222,7 +222,6 @@ ks_reset(PG_FUNCTION_ARGS)
 	values[0] = Int32GetDatum(row->id);
 	values[1] = CStringGetTextDatum(row->start);
 	SPI_connect();
-	ks_changes_clear(row->relation);
 	ks_clear_state(row);
 	ks_dedup_clear(row->id);
 	ks_positions_delete(row->id);

@@ -11,10 +11,10 @@
 #include "miscadmin.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "store/capture.h"
 #include "store/change.h"
+#include "store/changelog.h"
 
 /* See change.h. */
 List *
@@ -23,6 +23,7 @@ ks_change_listeners(Oid relation)
 	Relation	rel = table_open(relation, NoLock);
 	List	   *listeners = NIL;
 
+	listeners = list_concat(listeners, ks_changelog_listener(relation));
 	listeners = list_concat(listeners, ks_capture_listeners(rel));
 	table_close(rel, NoLock);
 	return listeners;
@@ -32,36 +33,41 @@ ks_change_listeners(Oid relation)
 bool
 ks_changes_wanted(Oid relation)
 {
-	return ks_capture_wanted(relation);
+	return ks_changelog_wanted(relation) || ks_capture_wanted(relation);
 }
 
 /* See change.h. */
 void
-ks_changes_clear(Oid relation)
+ks_tell_cleared(Oid relation)
 {
 	Relation	rel = table_open(relation, RowExclusiveLock);
 	List	   *listeners = ks_change_listeners(relation);
-	TimestampTz now = GetCurrentTimestamp();
-	Snapshot	snapshot;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 	ListCell   *lc;
 
-	if (listeners != NIL)
+	if (listeners == NIL)
 	{
-		snapshot = RegisterSnapshot(GetLatestSnapshot());
-		scan = table_beginscan(rel, snapshot, 0, NULL);
-		slot = table_slot_create(rel, NULL);
-		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		{
-			CHECK_FOR_INTERRUPTS();
-			foreach(lc, listeners)
-				((KsChangeListener *) lfirst(lc))->take(lfirst(lc), KS_CHANGE_DELETE, slot, NULL, now);
-		}
-		ExecDropSingleTupleTableSlot(slot);
-		table_endscan(scan);
-		UnregisterSnapshot(snapshot);
+		table_close(rel, NoLock);
+		return;
 	}
+	PushCopiedSnapshot(GetTransactionSnapshot());
+	UpdateActiveSnapshotCommandId();
+	slot = table_slot_create(rel, NULL);
+	scan = table_beginscan(rel, GetActiveSnapshot(), 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		foreach(lc, listeners)
+		{
+			KsChangeListener *listener = lfirst(lc);
+
+			listener->take(listener, KS_CHANGE_DELETE, slot, NULL, DT_NOBEGIN);
+		}
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	PopActiveSnapshot();
 	foreach(lc, listeners)
 		((KsChangeListener *) lfirst(lc))->finish(lfirst(lc));
 	table_close(rel, NoLock);

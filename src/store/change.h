@@ -41,7 +41,7 @@ extern List *ks_change_listeners(Oid relation);
 /* Would ks_change_listeners find any? */
 extern bool ks_changes_wanted(Oid relation);
 
-/* Tells them that all rows are about to be deleted, without a change of each. */
-extern void ks_changes_clear(Oid relation);
+/* Tells them that every row is about to be deleted, at no event time (DT_NOBEGIN). */
+extern void ks_tell_cleared(Oid relation);
 
 #endif							/* KS_CHANGE_H */

@@ -125,7 +125,9 @@ ks_append_is_pending(Oid identity)
 
 	foreach(lc, pending)
 	{
-		if (((KsPendingAppend *) lfirst(lc))->place.identity == identity)
+		const KsPendingAppend *append = lfirst(lc);
+
+		if (append->place.identity == identity && append->next > 0)
 			return true;
 	}
 	return false;
@@ -358,6 +360,7 @@ assign_append(KsPendingAppend *append)
 	ResultRelInfo *rri;
 	TupleTableSlot *slot;
 	int64		base;
+	int64		end;
 
 	if (append->next == 0 || !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(append->place.log)))
 		return;
@@ -378,14 +381,19 @@ assign_append(KsPendingAppend *append)
 		table_close(other, NoLock);
 	}
 	if (append->holes || unwritten != 0)
-		(void) add_runs(append, base, estate, rri, slot);
+		end = add_runs(append, base, estate, rri, slot);
 	else
+	{
 		add_segment(append, base, 0, append->next, estate, rri, slot);
+		end = base + append->next;
+	}
 
 	ExecDropSingleTupleTableSlot(slot);
 	ExecCloseIndices(rri);
 	FreeExecutorState(estate);
 	table_close(rel, NoLock);
+	if (append->placed != NULL && end > base)
+		append->placed(append, end);
 }
 
 /*

@@ -60,7 +60,9 @@ typedef struct KsLogPlace
 } KsLogPlace;
 
 /* The append of this transaction to one partition of one log. */
-typedef struct KsPendingAppend
+typedef struct KsPendingAppend KsPendingAppend;
+
+struct KsPendingAppend
 {
 	KsLogPlace	place;
 	int32		partition;
@@ -68,14 +70,17 @@ typedef struct KsPendingAppend
 	int32		next;			/* next _s: the caller counts */
 	TimestampTz newest;			/* the caller keeps the greatest */
 	bool		holes;			/* rows may be missing */
-} KsPendingAppend;
+	/* Called once the rows have offsets, the last one end - 1, just before the commit; may be NULL. */
+	void		(*placed) (const KsPendingAppend *append, int64 end);
+	void	   *arg;			/* for it; lives as long as the transaction */
+};
 
 extern void ks_log_commit_init(void);	/* registers the transaction callbacks */
 
 /* The append of this transaction to the partition; begins it if there is none. */
 extern KsPendingAppend *ks_append_pending(const KsLogPlace *place, int32 partition);
 
-/* Has this transaction written to the log? */
+/* Has this transaction written to the log of that identity? */
 extern bool ks_append_is_pending(Oid identity);
 
 /*

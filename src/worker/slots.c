@@ -585,6 +585,7 @@ ks_signal_local_records(Oid database)
 	{
 		pg_atomic_fetch_add_u64(&db->local_records, 1);
 		wake_workers(database);
+		ConditionVariableBroadcast(&db->progress);
 	}
 	LWLockRelease(ks_lock(KS_LOCK_SLOTS));
 }

@@ -52,6 +52,7 @@
 #include "worker/runner.h"
 #include "worker/slots.h"
 #include "worker/stats.h"
+#include "worker/trim.h"
 #include "worker/worker.h"
 
 #define KS_SAFETY_MS 5000		/* everything is looked at again, whatever was signalled */
@@ -432,7 +433,10 @@ reload(void)
 	view.cxt = AllocSetContextCreate(TopMemoryContext, "kstream reload", ALLOCSET_DEFAULT_SIZES);
 	edata = ks_guarded(read_catalog_body, &view);
 	if (edata == NULL)
+	{
+		ks_trim_look_again();
 		obey_catalog(&view);
+	}
 	else
 	{
 		/* most probably the extension is being dropped, or its tables are locked */
@@ -651,6 +655,7 @@ worker_loop(void)
 		now = GetCurrentTimestamp();
 		if (again)
 			(void) pgstat_report_stat(false);
+		next = earlier(next, ks_trim(now));
 		wait_for_events(again ? 0 : idle_timeout(now, earlier(next, reload_at), safety));
 	}
 }

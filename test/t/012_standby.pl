@@ -12,6 +12,7 @@ use Time::HiRes qw(sleep time);
 
 my $primary = new_node('primary', streaming => 1);
 setup_queries($primary);
+sql($primary, "SELECT kstream.keep_changes('totals', '1 hour')");
 produce($primary, 1000);
 law_holds($primary, 'the primary runs its queries');
 
@@ -26,6 +27,9 @@ is(sql($standby, q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE
 	'a standby has neither launcher nor workers');
 is(sqlstate($standby, 'SELECT kstream.wait()'), 'KS002', 'wait on a standby says so');
 is(sqlstate($standby, 'SELECT count(*) FROM totals'), '', 'tables can be read on a standby');
+my $before = sql($standby, "SELECT kstream.position('totals')");
+is(sql($standby, "SELECT min(position) - $before FROM kstream.changes('totals', $before, wait => '60 s')"), '1',
+	'changes can be followed on a standby');
 
 # What is seen on the standby is a consistent cut: table and positions belong together.
 my $cuts = 0;
@@ -53,6 +57,8 @@ law_holds($standby, 'with new records too');
 $standby->stop('immediate');
 $standby->start;
 law_holds($standby, 'also after a crash');
+is(sql($standby, "SELECT count(*) = kstream.position('totals') FROM kstream.changes('totals', max_rows => NULL)"), 't',
+	'no change is missing');
 is(count_in_log($standby, qr/PANIC|TRAP|signal (6|11)/), 0, 'no crash of ours');
 $standby->stop('fast');
 done_testing();

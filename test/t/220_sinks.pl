@@ -199,6 +199,21 @@ sql("SELECT kstream.wait('back', '60 s')");
 is(sql('SELECT count(*) FROM (TABLE back EXCEPT TABLE result) d'), '0', 'read back as a table it is the same');
 is(sql('SELECT count(*) FROM (TABLE result EXCEPT TABLE back) d'), '0', 'and nothing is missing');
 
+# a sink over a table that a worker is keeping up to date: what was there, and what comes
+my $again = create_topic('again', 2);
+$load = start_load($input, partitions => 2, rate => 2000, keys => 200);
+sleep 1;
+sql("SELECT kstream.create_sink('again', 'back', '$again', headers => 'jsonb_build_object(''n'', n::text)', guarantee => 'at_least_once')");
+sleep 2;
+stop_load($load);
+sql("SELECT kstream.wait('result', '60 s')");
+drained('result');
+sql("SELECT kstream.wait('back', '60 s')");
+sql("SELECT kstream.wait('again', '60 s')");
+drained('again');
+is(fold($again), table_as_fold('back', 'k'), 'a sink made while a worker writes the table folds to it');
+is(fold($again), fold($result), 'two topics along the chain are the same');
+
 # reset takes back what is not computed again
 sql("SELECT kstream.pause('result')");
 sql("SELECT kstream.reset('result', 'latest')");

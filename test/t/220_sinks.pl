@@ -150,6 +150,14 @@ drained('children');
 is(fold($children), table_as_fold('child', 'id'), 'a key that was deleted and given to another row stays');
 is(sql('SELECT note FROM child WHERE id = 1'), 'first 2', 'that is what happened');
 
+# keys that are exchanged
+my $exchanged = create_topic('exchanged', 1);
+sql("CREATE TABLE exchanged (id int PRIMARY KEY DEFERRABLE, v text); INSERT INTO exchanged SELECT i, 'v' || i FROM generate_series(1, 6) i");
+sql("SELECT kstream.create_sink('exchanged', 'exchanged', '$exchanged', key => '{id}')");
+sql('UPDATE exchanged SET id = 7 - id');
+drained('exchanged');
+is(fold($exchanged), table_as_fold('exchanged', 'id'), 'an update may exchange keys');
+
 # ---- kill -9 of workers and backends
 
 my $killed = create_topic('killed', 2);

@@ -19,7 +19,6 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xlog_internal.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
@@ -42,6 +41,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/wal.h"
 #include "catalog/changelog_cat.h"
 #include "catalog/query_cat.h"
 #include "format/encode.h"
@@ -121,23 +121,12 @@ not_kept(Relation rel)
 			 errhint("Create it with keep_changes, or call kstream.keep_changes(name, interval).")));
 }
 
-/*
- * Waits until everything that is committed now is safe on disk.  At the end of a
- * page the next record's place lies behind a page header that is not written yet.
- */
+/* Waits until everything that is committed now is safe on disk. */
 static void
 flush_commits(void)
 {
-	XLogRecPtr	lsn;
-
-	if (RecoveryInProgress())
-		return;
-	lsn = GetXLogInsertRecPtr();
-	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
-		lsn -= SizeOfXLogLongPHD;
-	else if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		lsn -= SizeOfXLogShortPHD;
-	XLogFlush(lsn);
+	if (!RecoveryInProgress())
+		XLogFlush(ks_wal_end());
 }
 
 /* ---------------------------------------------------------------- rows */

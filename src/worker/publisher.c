@@ -50,6 +50,7 @@
 
 #include "base/faultpoint.h"
 #include "base/guc.h"
+#include "base/wal.h"
 #include "catalog/query_cat.h"
 #include "catalog/stream_def.h"
 #include "kafka/producer.h"
@@ -583,7 +584,7 @@ store_and_read(KsPublisher *p)
 	MemoryContextReset(p->run_cxt);
 	p->metadata = NULL;
 	ks_outbox_read(p->sink, p->read_to, KS_RUN_RECORDS, KS_RUN_BYTES, p->run_cxt, &p->run);
-	p->flush_to = GetXLogInsertRecPtr();
+	p->flush_to = ks_wal_end();
 	p->read_at = now;
 }
 

@@ -96,6 +96,11 @@ INSERT INTO kinds VALUES (9223372036854775807, true, 0.1, 1.50, '2026-01-31', '2
 SELECT kstream.step('kind');
 SELECT position, op, key, jsonb_pretty(new) FROM kstream.changes('kind');
 
+-- a plan that has read its record to the end before it gives a row
+SELECT kstream.create_table_as('nested', 'WITH w AS NOT MATERIALIZED (SELECT k, v FROM s) SELECT w.k, count(*) AS n FROM w JOIN LATERAL generate_series(1, 2) a(g) ON true LEFT JOIN LATERAL generate_series(1, a.g % 3) b(g) ON true JOIN LATERAL generate_series(1, b.g % 3) c(g) ON true WHERE k < ''b'' GROUP BY w.k', keep_changes => '1 day', paused => true);
+SELECT kstream.step('nested', 3);
+SELECT position, op, new, event_time FROM kstream.changes('nested');
+
 -- values that are stored out of line
 CREATE FUNCTION noise(text) RETURNS text IMMUTABLE LANGUAGE sql AS $$SELECT string_agg(md5($1 || i), '') FROM generate_series(1, 200) i$$;
 SELECT kstream.create_table_as('long', 'SELECT k, string_agg(noise(k || g), '''' ORDER BY g) AS long FROM s WHERE k = ''a'' GROUP BY k', keep_changes => '1 day', paused => true);

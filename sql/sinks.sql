@@ -137,6 +137,18 @@ ALTER TABLE accounts RENAME TO accounts2;
 INSERT INTO accounts2 VALUES (6, 'y', 1);
 ALTER TABLE accounts2 RENAME TO accounts;
 
+-- what is left where definitions were restored without data
+CREATE TABLE leftover (id int PRIMARY KEY);
+CREATE TRIGGER kstream_sink_999_insert AFTER INSERT ON leftover REFERENCING NEW TABLE AS kstream_new
+FOR EACH STATEMENT EXECUTE FUNCTION kstream_catalog.capture('999');
+INSERT INTO leftover VALUES (1);
+CREATE TRIGGER kstream_row AFTER INSERT ON leftover FOR EACH ROW EXECUTE FUNCTION kstream_catalog.capture('999');
+INSERT INTO leftover VALUES (2);
+DROP TRIGGER kstream_row ON leftover;
+CREATE TRIGGER kstream_before BEFORE UPDATE ON leftover FOR EACH STATEMENT EXECUTE FUNCTION kstream_catalog.capture('999');
+UPDATE leftover SET id = 3;
+DROP TABLE leftover;
+
 -- Rights.
 CREATE ROLE sink_user;
 GRANT USAGE ON SCHEMA sinks TO sink_user;

@@ -472,6 +472,7 @@ show_all(ExecRun *run)
 {
 	ListCell   *lc;
 
+	ks_alone_batch = NULL;
 	foreach(lc, run->batches)
 	{
 		KsBatch    *batch = lfirst(lc);
@@ -487,6 +488,8 @@ show_rows(ExecRun *run, KsBatch *only, int from, int to)
 {
 	ListCell   *lc;
 
+	ks_alone_batch = to - from == 1 ? only : NULL;
+	ks_alone_row = from;
 	foreach(lc, run->batches)
 	{
 		KsBatch    *batch = lfirst(lc);
@@ -613,6 +616,12 @@ find_bad_rows(ExecRun *run, KsBatch *batch, int from, int to)
 		int			row;
 
 		CHECK_FOR_INTERRUPTS();
+		if (run->exec->record_by_record)
+		{
+			found |= !batch->skip[from] && record_is_bad(run, batch, from);
+			from++;
+			continue;
+		}
 		if (to - from == 1)
 			return (!batch->skip[from] && record_is_bad(run, batch, from)) || found;
 		ks_current_batch = NULL;

@@ -150,6 +150,12 @@ ks_row_origin_find(KsRowOrigin *origin, TupleTableSlot *slot, KsBatch **batch)
 	int			first = origin->first;
 	RowIndex   *index;
 
+	if (first < 0 && ks_alone_batch != NULL)
+	{
+		/* the plan may have read on, or to the end, before it gives the row */
+		*batch = ks_alone_batch;
+		return &ks_alone_batch->rows[ks_alone_row];
+	}
 	if (first < 0)
 		return find_shown(batch);
 	index = find_index(origin, DatumGetObjectId(slot->tts_values[first + KS_ORIGIN_STREAM]));

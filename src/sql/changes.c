@@ -19,7 +19,6 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xlog_internal.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
@@ -42,6 +41,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/wal.h"
 #include "catalog/changelog_cat.h"
 #include "catalog/query_cat.h"
 #include "format/encode.h"
@@ -121,23 +121,12 @@ not_kept(Relation rel)
 			 errhint("Create it with keep_changes, or call kstream.keep_changes(name, interval).")));
 }
 
-/*
- * Waits until everything that is committed now is safe on disk.  At the end of a
- * page the next record's place lies behind a page header that is not written yet.
- */
+/* Waits until everything that is committed now is safe on disk. */
 static void
 flush_commits(void)
 {
-	XLogRecPtr	lsn;
-
-	if (RecoveryInProgress())
-		return;
-	lsn = GetXLogInsertRecPtr();
-	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
-		lsn -= SizeOfXLogLongPHD;
-	else if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		lsn -= SizeOfXLogShortPHD;
-	XLogFlush(lsn);
+	if (!RecoveryInProgress())
+		XLogFlush(ks_wal_end());
 }
 
 /* ---------------------------------------------------------------- rows */
@@ -385,13 +374,17 @@ ks_changes(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- position */
 
-/* The answer for a snapshot, kept for the rows of the same statement. */
+/*
+ * The answer for a snapshot, kept for the rows of the same statement.  Of the
+ * transactions between xmin and xmax some may have ended from one snapshot to
+ * another, but none can have begun: as many are the same.
+ */
 typedef struct PositionCache
 {
 	Oid			relation;
-	uint64		completed;		/* transactions that had ended, in the snapshot */
 	TransactionId xmin;
 	TransactionId xmax;
+	uint32		running;
 	CommandId	curcid;
 	int64		position;
 } PositionCache;
@@ -400,9 +393,9 @@ typedef struct PositionCache
 static bool
 cache_is_valid(const PositionCache *cache, Oid relation, Snapshot snapshot)
 {
-	return cache != NULL && cache->relation == relation && snapshot->snapXactCompletionCount != 0 &&
-		cache->completed == snapshot->snapXactCompletionCount && cache->xmin == snapshot->xmin &&
-		cache->xmax == snapshot->xmax && cache->curcid == snapshot->curcid;
+	return cache != NULL && cache->relation == relation && !snapshot->takenDuringRecovery &&
+		cache->xmin == snapshot->xmin && cache->xmax == snapshot->xmax &&
+		cache->running == snapshot->xcnt && cache->curcid == snapshot->curcid;
 }
 
 /* Remembers the answer for the snapshot. */
@@ -414,9 +407,9 @@ fill_cache(FmgrInfo *flinfo, Oid relation, Snapshot snapshot, int64 position)
 	if (cache == NULL)
 		cache = flinfo->fn_extra = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(PositionCache));
 	cache->relation = relation;
-	cache->completed = snapshot->snapXactCompletionCount;
 	cache->xmin = snapshot->xmin;
 	cache->xmax = snapshot->xmax;
+	cache->running = snapshot->xcnt;
 	cache->curcid = snapshot->curcid;
 	cache->position = position;
 }

@@ -269,11 +269,13 @@ check_relation(Oid relid, bool created)
 
 	if (row)
 		check_columns(row);
+	if (is_target(relid))
+		return;
 	if (ks_is_stream(relid))
 	{
 		if (created)
 			complete_stream(relid);
-		else if (!is_target(relid))
+		else
 		{
 			ks_check_stream(relid);
 			ks_local_log_follow(relid);

@@ -297,7 +297,7 @@ create_triggers(const KsSinkRow *sink)
 	{
 		char	   *name = psprintf("kstream_sink_%d_%s", sink->id, events[i][0]);
 
-		ks_spi_execute(psprintf("CREATE TRIGGER %s %s ON %s %s FOR EACH STATEMENT"
+		ks_spi_execute(psprintf("CREATE OR REPLACE TRIGGER %s %s ON %s %s FOR EACH STATEMENT"
 								" EXECUTE FUNCTION kstream_catalog.capture('%d')",
 								name, events[i][1], table, events[i][2], sink->id),
 					   false, 0, NULL, NULL, NULL);

@@ -266,7 +266,16 @@ capture_truncate(KsCapture *capture, Relation rel, TimestampTz now)
 
 /* ---------------------------------------------------------------- the trigger */
 
-/* The sink of the trigger. */
+/* Did the statement change nothing of what the trigger is about? */
+static bool
+is_empty(const TriggerData *trigdata)
+{
+	Tuplestorestate *rows = trigdata->tg_newtable != NULL ? trigdata->tg_newtable : trigdata->tg_oldtable;
+
+	return rows != NULL && tuplestore_tuple_count(rows) == 0;
+}
+
+/* The sink of the trigger; NULL, with a warning, if there is none (definitions restored without data). */
 static KsSinkRow *
 sink_of_trigger(TriggerData *trigdata)
 {
@@ -277,11 +286,14 @@ sink_of_trigger(TriggerData *trigdata)
 	if (trigger->tgnargs == 1)
 		sink = ks_sink_load(pg_strtoint32(trigger->tgargs[0]));
 	if (sink == NULL || sink->relation != RelationGetRelid(rel))
-		ereport(ERROR,
+	{
+		ereport(WARNING,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("trigger \"%s\" of table \"%s\" belongs to no sink of the table",
+				 errmsg("trigger \"%s\" of table \"%s\" belongs to no sink: nothing is published",
 						trigger->tgname, RelationGetRelationName(rel)),
 				 errhint("Drop the trigger; kstream.create_sink makes its own.")));
+		return NULL;
+	}
 	/* an inheriting table's rows would come and go unseen */
 	if (rel->rd_rel->relhassubclass && find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
 		ereport(ERROR,
@@ -290,6 +302,21 @@ sink_of_trigger(TriggerData *trigdata)
 						RelationGetRelationName(rel), ks_sink_display_name(sink)),
 				 errhint("Drop the sink with kstream.drop_sink, or end the inheritance with ALTER TABLE ... NO INHERIT.")));
 	return sink;
+}
+
+/* Does the trigger have the form that create_sink gives it? */
+static bool
+is_well_formed(const TriggerData *trigdata)
+{
+	TriggerEvent event = trigdata->tg_event;
+
+	if (!TRIGGER_FIRED_FOR_STATEMENT(event))
+		return false;
+	if (TRIGGER_FIRED_BY_TRUNCATE(event))
+		return TRIGGER_FIRED_BEFORE(event);
+	return TRIGGER_FIRED_AFTER(event) &&
+		(TRIGGER_FIRED_BY_DELETE(event) || trigdata->tg_newtable != NULL) &&
+		(TRIGGER_FIRED_BY_INSERT(event) || trigdata->tg_oldtable != NULL);
 }
 
 PG_FUNCTION_INFO_V1(ks_capture_trigger);
@@ -304,11 +331,15 @@ ks_capture_trigger(PG_FUNCTION_ARGS)
 	KsCapture  *capture;
 	Firing	   *firing;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo) || !is_well_formed(trigdata))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called as a statement trigger", "capture")));
+				 errmsg("function \"%s\" was not called by a trigger of kstream.create_sink", "capture")));
+	if (is_empty(trigdata))
+		return PointerGetDatum(NULL);
 	sink = sink_of_trigger(trigdata);
+	if (sink == NULL)
+		return PointerGetDatum(NULL);
 	capture = ks_capture_open(sink, trigdata->tg_relation);
 	ks_capture_enter(capture);
 	firing = find_firing(fcinfo->flinfo->fn_mcxt, sink->id);

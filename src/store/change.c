@@ -40,15 +40,17 @@ ks_changes_wanted(Oid relation)
 void
 ks_tell_cleared(Oid relation)
 {
+	Relation	rel = table_open(relation, RowExclusiveLock);
 	List	   *listeners = ks_change_listeners(relation);
-	Relation	rel;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 	ListCell   *lc;
 
 	if (listeners == NIL)
+	{
+		table_close(rel, NoLock);
 		return;
-	rel = table_open(relation, RowExclusiveLock);
+	}
 	PushCopiedSnapshot(GetTransactionSnapshot());
 	UpdateActiveSnapshotCommandId();
 	slot = table_slot_create(rel, NULL);

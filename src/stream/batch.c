@@ -78,6 +78,8 @@ double		ks_batch_planned_rows = 0;
 const char *ks_batch_statement = NULL;
 KsBatch    *ks_current_batch = NULL;
 int			ks_current_row = -1;
+KsBatch    *ks_alone_batch = NULL;
+int			ks_alone_row = -1;
 
 static List *shown = NIL;		/* KsBatch *, in TopMemoryContext */
 static KsBadRowHandler bad_handler = NULL;
@@ -187,6 +189,8 @@ void
 ks_batch_destroy(KsBatch *batch)
 {
 	shown = list_delete_ptr(shown, batch);
+	if (ks_alone_batch == batch)
+		ks_alone_batch = NULL;
 	if (ks_current_batch == batch)
 	{
 		ks_current_batch = NULL;
@@ -801,8 +805,8 @@ ks_batch_hide_all(void)
 {
 	list_free(shown);
 	shown = NIL;
-	ks_current_batch = NULL;
-	ks_current_row = -1;
+	ks_current_batch = ks_alone_batch = NULL;
+	ks_current_row = ks_alone_row = -1;
 }
 
 /* The batch that scans of the stream show, or NULL. */

@@ -114,4 +114,8 @@ extern const char *ks_batch_statement;
 extern KsBatch *ks_current_batch;
 extern int	ks_current_row;
 
+/* The only record that is shown, where records run one by one; NULL: there are more. */
+extern KsBatch *ks_alone_batch;
+extern int	ks_alone_row;
+
 #endif							/* KS_BATCH_H */

@@ -50,6 +50,7 @@
 
 #include "base/faultpoint.h"
 #include "base/guc.h"
+#include "base/wal.h"
 #include "catalog/query_cat.h"
 #include "catalog/stream_def.h"
 #include "kafka/producer.h"
@@ -89,6 +90,8 @@ struct KsPublisher
 {
 	MemoryContext cxt;
 	MemoryContext run_cxt;		/* of the records read last */
+	MemoryContext call_cxt;		/* reset for every call */
+	char	   *name;			/* for messages: no catalog can be read outside of transactions */
 	KsSinkRow  *sink;
 	KsStreamDef *target;
 	KsProducer *producer;
@@ -145,7 +148,7 @@ open_producer(KsPublisher *p)
 {
 	char	   *name = psprintf("kstream.%s", p->sink->incarnation);
 
-	p->producer = ks_producer_open(p->target->serverid, p->target->owner, ks_sink_display_name(p->sink),
+	p->producer = ks_producer_open(p->target->serverid, p->target->owner, p->name,
 								   p->sink->exactly_once ? name : NULL, name);
 }
 
@@ -160,11 +163,13 @@ ks_publisher_open(int32 sink_id)
 
 	p->cxt = cxt;
 	p->run_cxt = AllocSetContextCreate(cxt, "kstream run", ALLOCSET_DEFAULT_SIZES);
+	p->call_cxt = AllocSetContextCreate(cxt, "kstream publisher call", ALLOCSET_SMALL_SIZES);
 	p->sink = ks_sink_load(sink_id);
 	if (p->sink == NULL || !ks_published_load(sink_id, &p->stored))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("sink %d does not exist", sink_id)));
+	p->name = ks_sink_display_name(p->sink);
 	rel = table_open(p->sink->target, AccessShareLock);
 	p->target = ks_stream_def_load(rel);
 	table_close(rel, NoLock);
@@ -287,7 +292,7 @@ look(KsPublisher *p)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("another installation publishes \"%s\" to topic \"%s\"",
-						ks_sink_display_name(p->sink), p->target->topic),
+						p->name, p->target->topic),
 				 errdetail("This database seems to be a copy of one that is still at work."),
 				 errhint("Stop the other one, or call kstream.resync() to go on here as a publisher of its own.")));
 	if (now < p->watch_until)
@@ -328,7 +333,7 @@ blocked(KsPublisher *p, const char *detail)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("what \"%s\" has published to topic \"%s\" is not what this database holds",
-					ks_sink_display_name(p->sink), p->target->topic),
+					p->name, p->target->topic),
 			 errdetail_internal("%s", detail),
 			 errhint("Nothing is published until kstream.resync(name, mode) says how to go on.")));
 }
@@ -583,7 +588,7 @@ store_and_read(KsPublisher *p)
 	MemoryContextReset(p->run_cxt);
 	p->metadata = NULL;
 	ks_outbox_read(p->sink, p->read_to, KS_RUN_RECORDS, KS_RUN_BYTES, p->run_cxt, &p->run);
-	p->flush_to = GetXLogInsertRecPtr();
+	p->flush_to = ks_wal_end();
 	p->read_at = now;
 }
 
@@ -718,11 +723,11 @@ static void
 reopen(KsPublisher *p)
 {
 	ereport(LOG,
-			(errmsg("sink \"%s\" opens its producer anew: %s", ks_sink_display_name(p->sink),
+			(errmsg("sink \"%s\" opens its producer anew: %s", p->name,
 					ks_producer_error(p->producer)->message)));
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
-			 errmsg("the producer of \"%s\" must be opened anew", ks_sink_display_name(p->sink))));
+			 errmsg("the producer of \"%s\" must be opened anew", p->name)));
 }
 
 /* What to do about an outcome that is neither OK nor AGAIN. */
@@ -741,10 +746,10 @@ handle_outcome(KsPublisher *p, KsProducerOutcome outcome)
 	if (outcome == KS_PRODUCER_FENCED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another producer has taken over the publishing of \"%s\"", ks_sink_display_name(p->sink)),
+				 errmsg("another producer has taken over the publishing of \"%s\"", p->name),
 				 errdetail_internal("%s", error->message),
 				 errhint("Stop the other one, or call kstream.resync() to go on here as a publisher of its own.")));
-	ks_producer_throw(p->producer, psprintf("publish \"%s\"", ks_sink_display_name(p->sink)));
+	ks_producer_throw(p->producer, psprintf("publish \"%s\"", p->name));
 }
 
 /* At least once: is it time to store what was acknowledged? */
@@ -779,7 +784,10 @@ ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
 {
 	KsProducerOutcome outcome = KS_PRODUCER_OK;
 	KsPublisherNeed need = KS_NEED_CALL;
+	MemoryContext old;
 
+	MemoryContextReset(p->call_cxt);
+	old = MemoryContextSwitchTo(p->call_cxt);
 	if (!p->sink->exactly_once && p->state >= PUB_READ)
 		outcome = take_acknowledged(p);
 	if (outcome == KS_PRODUCER_OK && p->state == PUB_IDLE && (woken || store_is_due(p)))
@@ -802,5 +810,6 @@ ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
 	progress->call_at = need == KS_NEED_EVENT ? call_at(p) : 0;
 	p->done = 0;
 	p->latency_us = -1;
+	MemoryContextSwitchTo(old);
 	return need;
 }

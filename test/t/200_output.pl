@@ -76,7 +76,7 @@ is(unpack('H*', (topic_rows($given))[0][3]), '0000000000000102', 'a bigint key i
 like(sql_error($node, $db, 'INSERT INTO g (n, _partition) VALUES (1, 3)'), qr/22003: partition 3 of stream .* does not exist/, 'a partition that is not there is refused');
 like(sql_error($node, $db, "INSERT INTO g (n, _timestamp) VALUES (1, '1960-01-01')"), qr/22008: timestamp .* is out of Kafka's range/, 'a time that Kafka does not have is refused');
 like(sql_error($node, $db, 'INSERT INTO g (n, _offset) VALUES (1, 3)'), qr/428C9/, 'an offset cannot be given');
-like(sql_error($node, $db, q(INSERT INTO w (n, _headers) VALUES (1, '{"a": 1}'))), qr/22023: column "_headers" must be a JSON object/, 'headers are strings');
+like(sql_error($node, $db, q(INSERT INTO w (n, _headers) VALUES (1, '{"a": 1}'))), qr/22023: headers must be a JSON object/, 'headers are strings');
 like(sql_error($node, $db, q(INSERT INTO w (n, _key) VALUES (1, repeat('x', 2000000)))), qr/54000: a record of \d+ bytes is too large/, 'a record that is too large is refused');
 like(sql_error($node, $db, q(BEGIN; INSERT INTO w (n) VALUES (1); SELECT kstream.wait('w'))), qr/25001: cannot wait for/, 'waiting for what is not committed is refused');
 like(sql_error($node, $db, q(BEGIN; INSERT INTO w (n) VALUES (1); PREPARE TRANSACTION 'x')), qr/0A000|55000/, 'no two-phase commit');

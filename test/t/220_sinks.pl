@@ -135,6 +135,29 @@ is(sql("SELECT kstream.create_stream('read_accounts', 'id int, owner int', topic
 	SELECT count(*) FROM read_accounts WHERE owner IS NOT NULL AND _headers->>'owner' IS DISTINCT FROM owner::text"),
 	"read_accounts\n0", 'headers come from the row');
 
+# ---- foreign keys: what cascades is gathered, and its triggers fire late
+
+my $children = create_topic('children', 1);
+sql("CREATE TABLE parent (id int PRIMARY KEY);
+	CREATE TABLE child (id int PRIMARY KEY REFERENCES parent ON UPDATE CASCADE ON DELETE CASCADE, note text);
+	INSERT INTO parent SELECT generate_series(1, 6);
+	INSERT INTO child SELECT i, 'first ' || i FROM generate_series(1, 6) i");
+sql("SELECT kstream.create_sink('children', 'child', '$children')");
+# child 1 is deleted, 2 becomes 1, 3 is deleted: one trigger for both deletions, after the update
+sql("MERGE INTO parent p USING (VALUES (1, 0), (2, 1), (3, 0)) v(i, n) ON p.id = v.i
+	WHEN MATCHED AND v.n = 0 THEN DELETE WHEN MATCHED THEN UPDATE SET id = v.n");
+drained('children');
+is(fold($children), table_as_fold('child', 'id'), 'a key that was deleted and given to another row stays');
+is(sql('SELECT note FROM child WHERE id = 1'), 'first 2', 'that is what happened');
+
+# keys that are exchanged
+my $exchanged = create_topic('exchanged', 1);
+sql("CREATE TABLE exchanged (id int PRIMARY KEY DEFERRABLE, v text); INSERT INTO exchanged SELECT i, 'v' || i FROM generate_series(1, 6) i");
+sql("SELECT kstream.create_sink('exchanged', 'exchanged', '$exchanged', key => '{id}')");
+sql('UPDATE exchanged SET id = 7 - id');
+drained('exchanged');
+is(fold($exchanged), table_as_fold('exchanged', 'id'), 'an update may exchange keys');
+
 # ---- kill -9 of workers and backends
 
 my $killed = create_topic('killed', 2);
@@ -184,6 +207,21 @@ sql("SELECT kstream.wait('back', '60 s')");
 is(sql('SELECT count(*) FROM (TABLE back EXCEPT TABLE result) d'), '0', 'read back as a table it is the same');
 is(sql('SELECT count(*) FROM (TABLE result EXCEPT TABLE back) d'), '0', 'and nothing is missing');
 
+# a sink over a table that a worker is keeping up to date: what was there, and what comes
+my $again = create_topic('again', 2);
+$load = start_load($input, partitions => 2, rate => 2000, keys => 200);
+sleep 1;
+sql("SELECT kstream.create_sink('again', 'back', '$again', headers => 'jsonb_build_object(''n'', n::text)', guarantee => 'at_least_once')");
+sleep 2;
+stop_load($load);
+sql("SELECT kstream.wait('result', '60 s')");
+drained('result');
+sql("SELECT kstream.wait('back', '60 s')");
+sql("SELECT kstream.wait('again', '60 s')");
+drained('again');
+is(fold($again), table_as_fold('back', 'k'), 'a sink made while a worker writes the table folds to it');
+is(fold($again), fold($result), 'two topics along the chain are the same');
+
 # reset takes back what is not computed again
 sql("SELECT kstream.pause('result')");
 sql("SELECT kstream.reset('result', 'latest')");
@@ -217,6 +255,7 @@ is($node->safe_psql('restored', 'SELECT DISTINCT state FROM kstream.sinks'), 'bl
 $node->safe_psql('restored', 'INSERT INTO killed VALUES (99999, 1)');
 is($node->safe_psql('restored', "SELECT lag_rows FROM kstream.sinks WHERE name = 'killed'"), '1', 'their tables are captured');
 is(fold($killed), table_as_fold('killed', 'id'), 'the topic belongs to the original');
+is($node->safe_psql('restored', 'SELECT (SELECT count(*) FROM result) >= 0 AND (SELECT count(*) FROM accounts) > 0'), 't', 'the data came along');
 $node->safe_psql('restored', 'DROP TABLE killed');
 is($node->safe_psql('restored', "SELECT count(*) FROM kstream.sinks WHERE name = 'killed'"), '0', 'parts of a restored sink go with its table');
 $node->safe_psql('postgres', 'DROP DATABASE restored WITH (FORCE)');

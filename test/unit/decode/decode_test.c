@@ -406,10 +406,29 @@ ks_test_encode_record(PG_FUNCTION_ARGS)
 		bool	   *nulls;
 
 		(void) get_row(PG_GETARG_HEAPTUPLEHEADER(6), &values, &nulls);
+		/* an encoder must not remember anything of a row */
 		if (strcmp(what, "key") == 0)
-			present = ks_encode_key(&buf, def, values, nulls);
+		{
+			KsEncoder  *encoder = ks_encoder_create(def);
+			StringInfoData first;
+
+			initStringInfo(&first);
+			(void) ks_encoder_key(encoder, &first, values, nulls, false);
+			present = ks_encoder_key(encoder, &buf, values, nulls, false);
+			if (first.len != buf.len || memcmp(first.data, buf.data, buf.len) != 0)
+				elog(ERROR, "a second key differs from the first");
+		}
 		else
-			present = ks_encode_value(&buf, def, values, nulls);
+		{
+			KsEncoder  *encoder = ks_encoder_create(def);
+			StringInfoData first;
+
+			initStringInfo(&first);
+			(void) ks_encoder_value(encoder, &first, values, nulls);
+			present = ks_encoder_value(encoder, &buf, values, nulls);
+			if (first.len != buf.len || memcmp(first.data, buf.data, buf.len) != 0)
+				elog(ERROR, "a second value differs from the first");
+		}
 	}
 	if (!present)
 		PG_RETURN_NULL();

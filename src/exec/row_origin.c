@@ -124,25 +124,6 @@ find_row(KsRowOrigin *origin, RowIndex *index, int32 partition, int64 offset)
 	return &batch->rows[found->row];
 }
 
-/*
- * find_shown
- *		The record shown alone, or the one shown last.  Several are shown to a
- *		statement that does more than to scan them only in the search for bad
- *		records, where any will do: the suspect is tried alone then.
- */
-static KsRow *
-find_shown(KsBatch **batch)
-{
-	KsRow	   *row = ks_batch_only_row(batch);
-
-	if (row != NULL)
-		return row;
-	if (ks_current_batch == NULL || ks_current_batch->last <= ks_current_batch->first)
-		elog(ERROR, "the record that a row comes from is not known");
-	*batch = ks_current_batch;
-	return &ks_current_batch->rows[ks_current_row >= 0 ? ks_current_row : ks_current_batch->last - 1];
-}
-
 /* See row_origin.h. */
 KsRow *
 ks_row_origin_find(KsRowOrigin *origin, TupleTableSlot *slot, KsBatch **batch)
@@ -157,7 +138,12 @@ ks_row_origin_find(KsRowOrigin *origin, TupleTableSlot *slot, KsBatch **batch)
 		return &ks_alone_batch->rows[ks_alone_row];
 	}
 	if (first < 0)
-		return find_shown(batch);
+	{
+		if (ks_current_batch == NULL || ks_current_row < 0)
+			elog(ERROR, "the record that a row comes from is not known");
+		*batch = ks_current_batch;
+		return &ks_current_batch->rows[ks_current_row];
+	}
 	index = find_index(origin, DatumGetObjectId(slot->tts_values[first + KS_ORIGIN_STREAM]));
 	*batch = index->batch;
 	return find_row(origin, index, DatumGetInt32(slot->tts_values[first + KS_ORIGIN_PARTITION]),

@@ -825,29 +825,6 @@ ks_batch_shown(Oid relid)
 	return NULL;
 }
 
-/* See batch.h. */
-KsRow *
-ks_batch_only_row(KsBatch **batch)
-{
-	KsBatch    *found = NULL;
-	ListCell   *lc;
-
-	foreach(lc, shown)
-	{
-		KsBatch    *one = lfirst(lc);
-
-		if (one->last <= one->first)
-			continue;
-		if (found != NULL || one->last - one->first > 1)
-			return NULL;
-		found = one;
-	}
-	if (found == NULL)
-		return NULL;
-	*batch = found;
-	return &found->rows[found->first];
-}
-
 /* True while statements of a batch run. */
 bool
 ks_batches_active(void)

@@ -95,7 +95,6 @@ extern const KsRecordError *ks_batch_row_error(KsBatch *batch, int row, const bo
 extern void ks_batch_show(KsBatch *batch);
 extern void ks_batch_hide_all(void);
 extern KsBatch *ks_batch_shown(Oid relid);
-extern KsRow *ks_batch_only_row(KsBatch **batch);	/* the row shown, if it is only one; else NULL */
 extern bool ks_batches_active(void);
 extern void ks_batch_set_bad_handler(KsBadRowHandler handler, void *arg);
 extern void ks_batch_report_bad(KsBatch *batch, int row, const KsRecordError *error);

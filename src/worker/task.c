@@ -555,13 +555,9 @@ read_local_sources(KsTask *task)
 	{
 		KsSource   *source = lfirst(lc);
 
+		/* Where there is no room left, it is still looked at: is there anything to read? */
 		if (source->consumer == NULL)
-		{
-			int			room = task->max_rows - batch_rows(task);
-
-			if (room > 0)
-				ks_source_read_local(source, task->batch_cxt, room);
-		}
+			ks_source_read_local(source, task->batch_cxt, Max(task->max_rows - batch_rows(task), 0));
 	}
 }
 

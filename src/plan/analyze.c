@@ -43,6 +43,8 @@
 #include "base/compat.h"
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
+#include "plan/analyze_int.h"
+#include "plan/join.h"
 
 static bool reads_stream(Node *node, void *context);
 static void check_query(Query *query, bool top);
@@ -58,9 +60,9 @@ refuse(const char *construct, const char *hint)
 			 errhint("%s", hint)));
 }
 
-/* The query of a view, as a private copy. */
-static Query *
-view_query(Oid relid)
+/* See analyze_int.h. */
+Query *
+ks_view_query(Oid relid)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
 	Query	   *query = copyObject(get_view_query(rel));
@@ -127,6 +129,15 @@ inline_ctes(Node *node, InlineContext *cxt)
 	return expression_tree_walker(node, inline_ctes, cxt);
 }
 
+/* See analyze_int.h. */
+void
+ks_inline_with(Query *query)
+{
+	InlineContext cxt = {NIL};
+
+	(void) inline_ctes((Node *) query, &cxt);
+}
+
 /*
  * reads_stream
  *		Expression and query walker: does this read a stream anywhere, through
@@ -144,7 +155,7 @@ reads_stream(Node *node, void *context)
 		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE)
 			return ks_is_stream(rte->relid);
 		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW)
-			return reads_stream((Node *) view_query(rte->relid), context);
+			return reads_stream((Node *) ks_view_query(rte->relid), context);
 		return false;
 	}
 	if (IsA(node, Query))
@@ -165,6 +176,13 @@ reads_stream(Node *node, void *context)
 		return query_tree_walker(query, reads_stream, context, 0);
 	}
 	return expression_tree_walker(node, reads_stream, context);
+}
+
+/* See analyze_int.h. */
+bool
+ks_reads_stream(Node *node)
+{
+	return reads_stream(node, NULL);
 }
 
 /* True if a sub-link of the expression reads a stream. */
@@ -256,10 +274,8 @@ check_range_entry(RangeTblEntry *rte)
 		return ks_is_stream(rte->relid);
 	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW)
 	{
-		InlineContext cxt = {NIL};
-
-		query = view_query(rte->relid);
-		(void) inline_ctes((Node *) query, &cxt);
+		query = ks_view_query(rte->relid);
+		ks_inline_with(query);
 	}
 	else if (rte->rtekind == RTE_SUBQUERY)
 		query = rte->subquery;
@@ -364,10 +380,9 @@ may_reorder(Query *query)
 			return true;
 		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW)
 		{
-			Query	   *view = view_query(rte->relid);
-			InlineContext cxt = {NIL};
+			Query	   *view = ks_view_query(rte->relid);
 
-			(void) inline_ctes((Node *) view, &cxt);
+			ks_inline_with(view);
 			if (may_reorder(view))
 				return true;
 		}
@@ -403,10 +418,9 @@ count_streams(Node *node, int *count)
 				(*count)++;
 			else if (rte->relkind == RELKIND_VIEW)
 			{
-				Query	   *view = view_query(rte->relid);
-				InlineContext cxt = {NIL};
+				Query	   *view = ks_view_query(rte->relid);
 
-				(void) inline_ctes((Node *) view, &cxt);
+				ks_inline_with(view);
 				(void) count_streams((Node *) view, count);
 			}
 		}
@@ -435,7 +449,7 @@ collect_relations(Node *node, RelationContext *cxt)
 			if (rte->relkind == RELKIND_FOREIGN_TABLE && ks_is_stream(rte->relid))
 				cxt->streams = list_append_unique_oid(cxt->streams, rte->relid);
 			else if (rte->relkind == RELKIND_VIEW)
-				(void) collect_relations((Node *) view_query(rte->relid), cxt);
+				(void) collect_relations((Node *) ks_view_query(rte->relid), cxt);
 			else
 				cxt->lookups = list_append_unique_oid(cxt->lookups, rte->relid);
 		}
@@ -471,7 +485,7 @@ find_volatile(Node *node, void *context)
 		RangeTblEntry *rte = (RangeTblEntry *) node;
 
 		return rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW && rte->inFromCl &&
-			find_volatile((Node *) view_query(rte->relid), context);
+			find_volatile((Node *) ks_view_query(rte->relid), context);
 	}
 	if (IsA(node, Query))
 		return query_tree_walker((Query *) node, find_volatile, context, QTW_EXAMINE_RTES_BEFORE);
@@ -680,7 +694,7 @@ KsAnalysis *
 ks_analyze_view(Oid view)
 {
 	KsAnalysis *analysis = palloc0(sizeof(KsAnalysis));
-	Query	   *query = view_query(view);
+	Query	   *query = ks_view_query(view);
 	Query	   *checked = copyObject(query);
 	InlineContext cxt = {NIL};
 	RelationContext relations = {NIL, NIL};

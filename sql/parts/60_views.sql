@@ -109,18 +109,22 @@ FROM kstream_catalog.dead_letter d
 WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW kstream.dead_letters IS 'records that a query could not process, as they came, with the reason';
 
-CREATE VIEW kstream.late_records AS
-SELECT NULL::text AS query,
-	NULL::regclass AS relation,
-	NULL::text AS topic,
-	NULL::int AS partition,
-	NULL::bigint AS "offset",
-	NULL::timestamptz AS event_time,
-	NULL::timestamptz AS stream_time,
-	NULL::tstzrange AS "window",
-	NULL::timestamptz AS seen_at
-WHERE false;
-COMMENT ON VIEW kstream.late_records IS 'records that came after their window had closed; empty as long as there are no windows';
+CREATE VIEW kstream.late_records WITH (security_barrier) AS
+SELECT q.relation::text AS query,
+	q.relation,
+	l.topic,
+	l.partition,
+	l."offset",
+	l.event_time,
+	l.stream_time,
+	l."window",
+	l.seen_at,
+	l.source
+FROM kstream_catalog.late_record l
+	JOIN kstream_catalog.query q ON q.id = l.query
+	JOIN pg_catalog.pg_class c ON c.oid = q.relation
+WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW kstream.late_records IS 'records that came after their window had closed: the newest of each query, a row per record and window';
 
 CREATE VIEW kstream.stat_query WITH (security_barrier) AS
 SELECT q.relation::text AS name,
@@ -135,7 +139,8 @@ SELECT q.relation::text AS name,
 	s.commit_p99_ms,
 	s.e2e_p50_ms,
 	s.e2e_p99_ms,
-	q.relation
+	q.relation,
+	p.watermark
 FROM kstream_catalog.query q
 	JOIN pg_catalog.pg_class c ON c.oid = q.relation
 	CROSS JOIN LATERAL (
@@ -143,7 +148,8 @@ FROM kstream_catalog.query q
 			coalesce(sum(rows_out), 0)::bigint AS rows_out,
 			coalesce(sum(late), 0)::bigint AS late,
 			coalesce(sum(dead), 0)::bigint AS dead,
-			coalesce(sum(duplicates), 0)::bigint AS duplicates
+			coalesce(sum(duplicates), 0)::bigint AS duplicates,
+			max(watermark) AS watermark
 		FROM kstream_catalog.position
 		WHERE query = q.id) p
 	LEFT JOIN kstream_catalog.stat_query_shmem()

@@ -66,9 +66,14 @@ enum
 	Anum_query_last_error,
 	Anum_query_last_error_at,
 	Anum_query_restarts,
-	Anum_query_created_at
+	Anum_query_created_at,
+	/* event time */
+	Anum_query_grace,
+	Anum_query_retention,
+	Anum_query_emit,
+	Anum_query_idle_timeout
 };
-#define Natts_query Anum_query_created_at
+#define Natts_query Anum_query_idle_timeout
 
 static const char *const kind_names[] = {
 	[KS_QUERY_TABLE] = "table",
@@ -150,6 +155,25 @@ interval_ms(const Interval *interval)
 	return (int) (interval->day * (SECS_PER_DAY * 1000) + interval->time / 1000);
 }
 
+/* Microseconds of an interval as the catalog holds it (never with months). */
+static int64
+interval_us(Datum value)
+{
+	Interval   *interval = DatumGetIntervalP(value);
+
+	return interval->day * USECS_PER_DAY + interval->time;
+}
+
+/* The interval of that many microseconds. */
+static Datum
+us_interval(int64 us)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = us;
+	return IntervalPGetDatum(interval);
+}
+
 /* A row of the catalog as a struct in the current context. */
 static KsQueryRow *
 row_from_tuple(HeapTuple tuple, TupleDesc desc)
@@ -198,6 +222,10 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 	row->generation = DatumGetInt32(VALUE(generation));
 	row->last_sqlstate = TEXT_OR_NULL(last_sqlstate);
 	row->last_error = TEXT_OR_NULL(last_error);
+	row->grace_us = interval_us(VALUE(grace));
+	row->retention_us = ISNULL(retention) ? -1 : interval_us(VALUE(retention));
+	row->emit_final = strcmp(TextDatumGetCString(VALUE(emit)), "final") == 0;
+	row->idle_timeout_us = interval_us(VALUE(idle_timeout));
 
 #undef VALUE
 #undef ISNULL
@@ -347,6 +375,11 @@ ks_query_insert(const KsQueryRow *row)
 	SET(generation, Int32GetDatum(Max(row->generation, 1)));
 	SET(restarts, Int64GetDatum(0));
 	SET(created_at, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	SET(grace, us_interval(row->grace_us));
+	if (row->retention_us >= 0)
+		SET(retention, us_interval(row->retention_us));
+	SET(emit, CStringGetTextDatum(row->emit_final ? "final" : "changes"));
+	SET(idle_timeout, us_interval(row->idle_timeout_us));
 #undef SET
 #undef SET_OID
 
@@ -375,6 +408,7 @@ ks_query_delete(int32 id)
 
 	execute_simple("DELETE FROM kstream_catalog.position WHERE query = $1", 1, types, values);
 	execute_simple("DELETE FROM kstream_catalog.dead_letter WHERE query = $1", 1, types, values);
+	execute_simple("DELETE FROM kstream_catalog.late_record WHERE query = $1", 1, types, values);
 	execute_simple("DELETE FROM kstream_catalog.query WHERE id = $1", 1, types, values);
 }
 

@@ -41,6 +41,11 @@ typedef struct KsQueryRow
 	int32		generation;		/* raised by reset, resume and every change */
 	char	   *last_sqlstate;
 	char	   *last_error;
+	/* event time */
+	int64		grace_us;
+	int64		retention_us;	/* -1: for ever */
+	bool		emit_final;
+	int64		idle_timeout_us;
 } KsQueryRow;
 
 /* All in the current memory context.  load returns NULL if there is no such query. */

@@ -14,6 +14,7 @@
 #include "catalog/query_cat.h"
 #include "executor/tuptable.h"
 #include "plan/compile.h"
+#include "store/late_record.h"
 
 typedef struct KsOperator KsOperator;
 
@@ -29,6 +30,21 @@ struct KsOperator
 	void		(*finish) (KsOperator *op);
 	/* Writes; returns the number of result rows written or deleted. */
 	int64		(*apply) (KsOperator *op);
+
+	/*
+	 * Event time; NULL in an operator that needs no watermark.  next_close: the
+	 * least watermark at which close has something to do (DT_NOEND: none); it is
+	 * asked outside of transactions, too, and needs no snapshot.  close: does what
+	 * is due at the watermark, about limit rows at most; *more: something due is
+	 * left.  Returns the number of result rows written or deleted.
+	 */
+	TimestampTz (*next_close) (KsOperator *op);
+	int64		(*close) (KsOperator *op, TimestampTz watermark, int limit, bool *more);
+	TimestampTz watermark;		/* of the batches before this one; DT_NOBEGIN: none yet */
+
+	List	   *late;			/* KsLateRow *, each once: what this attempt left out as late */
+	KsBatch    *record_batch;	/* the record that is run alone now, where plan->record_by_record */
+	int			record_row;
 };
 
 /* All in the current memory context, in a transaction, under the query's settings. */

@@ -324,6 +324,44 @@ ks_exec_lookups(const KsQueryExec *exec)
 }
 
 /* See query_exec.h. */
+bool
+ks_exec_needs_watermark(const KsQueryExec *exec)
+{
+	return exec->op->close != NULL;
+}
+
+/* See query_exec.h. */
+void
+ks_exec_set_watermark(KsQueryExec *exec, TimestampTz watermark)
+{
+	exec->op->watermark = watermark;
+}
+
+/* See query_exec.h. */
+TimestampTz
+ks_exec_next_close(const KsQueryExec *exec)
+{
+	return exec->op->next_close(exec->op);
+}
+
+/* See query_exec.h. */
+int64
+ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more)
+{
+	KsOwnerScope scope;
+	int64		rows;
+
+	*more = false;
+	SPI_connect();
+	ks_owner_enter(exec->query, &scope);
+	rows = exec->op->close(exec->op, watermark, limit, more);
+	ks_owner_leave(&scope);
+	SPI_finish();
+	MemoryContextReset(exec->attempt_cxt);
+	return rows;
+}
+
+/* See query_exec.h. */
 void
 ks_exec_start(KsQueryExec *exec)
 {
@@ -331,6 +369,7 @@ ks_exec_start(KsQueryExec *exec)
 
 	SPI_connect();
 	ks_owner_enter(exec->query, &scope);
+	exec->op->late = NIL;
 	exec->op->begin(exec->op, exec->attempt_cxt);
 	exec->op->finish(exec->op);
 	(void) exec->op->apply(exec->op);
@@ -454,10 +493,13 @@ execute_each_row(ExecRun *run)
 			if (batch->skip[row])
 				continue;
 			show_rows(run, batch, row, row + 1);
+			run->exec->op->record_batch = batch;
+			run->exec->op->record_row = row;
 			execute_rows(run, 1, false);
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
+	run->exec->op->record_batch = NULL;
 	show_all(run);
 }
 
@@ -480,7 +522,10 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 	PG_TRY();
 	{
 		if (!check_only)
+		{
+			exec->op->late = NIL;
 			exec->op->begin(exec->op, exec->attempt_cxt);
+		}
 		if ((exec->record_by_record || run->each_alone) && !check_only)
 			execute_each_row(run);
 		else
@@ -663,6 +708,24 @@ show_batches(ExecRun *run)
 	show_all(run);
 }
 
+/* Copies what was left out as late, from the attempt's memory. */
+static void
+take_late_rows(ExecRun *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->cxt);
+	ListCell   *lc;
+
+	foreach(lc, run->exec->op->late)
+	{
+		KsLateRow  *late = palloc(sizeof(KsLateRow));
+
+		*late = *(KsLateRow *) lfirst(lc);
+		run->result->late = lappend(run->result->late, late);
+	}
+	run->exec->op->late = NIL;
+	MemoryContextSwitchTo(old);
+}
+
 /* See query_exec.h. */
 void
 ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
@@ -686,6 +749,7 @@ ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 		/* The rest looks at tables only; streams read there are not this batch's. */
 		ks_batch_hide_all();
 		result->rows_out = exec->op->apply(exec->op);
+		take_late_rows(&run);
 	}
 	PG_FINALLY();
 	{

@@ -139,6 +139,8 @@ ks_reset(PG_FUNCTION_ARGS)
 	ks_positions_delete(row->id);
 	ks_spi_execute("DELETE FROM kstream_catalog.dead_letter WHERE query = $1",
 				   false, 1, types, values, NULL);
+	ks_spi_execute("DELETE FROM kstream_catalog.late_record WHERE query = $1",
+				   false, 1, types, values, NULL);
 	ks_spi_execute("UPDATE kstream_catalog.query SET start = $2, generation = generation + 1,"
 				   " last_sqlstate = NULL, last_error = NULL, last_error_at = NULL"
 				   " WHERE id = $1", false, 2, types, values, NULL);

@@ -90,6 +90,7 @@ close_task(KsRunner *r)
 	if (edata != NULL)
 		FreeErrorData(edata);
 	r->task = NULL;
+	r->settled = false;
 	if (r->cxt != NULL)
 		MemoryContextDelete(r->cxt);
 	r->cxt = NULL;
@@ -441,6 +442,16 @@ typedef struct KsBatchRun
 	KsTaskProgress progress;
 } KsBatchRun;
 
+/* tell_settled: for kstream.wait(): before the commit that leaves windows to be closed, after the one that leaves none. */
+static void
+tell_settled(KsRunner *r, bool settled)
+{
+	if (r->settled == settled || !ks_task_closes_windows(r->task))
+		return;
+	ks_stat_settled(r->id, settled);
+	r->settled = settled;
+}
+
 /* batch_body: the batch, in its transaction. */
 static void
 batch_body(void *arg)
@@ -450,6 +461,8 @@ batch_body(void *arg)
 	enable_timeout_after(STATEMENT_TIMEOUT, KS_BATCH_TIMEOUT_MS);
 	ks_task_run(run->runner->task, &run->progress);
 	disable_timeout(STATEMENT_TIMEOUT, false);
+	if (run->progress.closing)
+		tell_settled(run->runner, false);
 	KS_FAULT("before_commit");
 }
 
@@ -497,6 +510,7 @@ rest(KsRunner *r)
 {
 	int			look_again_ms = ks_task_look_again_ms(r->task);
 
+	tell_settled(r, true);
 	r->ready = look_again_ms > 0;
 	r->retry_at = r->ready ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), look_again_ms) : 0;
 	if ((r->failures > 0 || r->has_error) && !ks_task_caught_up(r->task))
@@ -526,6 +540,8 @@ run_batch(KsRunner *r)
 	}
 	KS_FAULT("after_commit");
 	ks_task_committed(r->task);
+	if (!run.progress.closing)
+		tell_settled(r, true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	r->ready = run.progress.more || run.progress.advanced;
 	if (!run.progress.advanced)

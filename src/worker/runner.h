@@ -22,6 +22,7 @@ typedef struct KsRunner
 	bool		unpublished;	/* positions in shared memory are behind */
 	bool		changed;		/* the definition is not what it was: reload */
 	bool		slow;			/* its last opening failed after a long time */
+	bool		settled;		/* told kstream.wait() that no window is to be closed */
 	bool		has_error;		/* the catalog shows an error */
 	int			failures;		/* in a row */
 	int			conflicts;		/* of these, the passing ones */

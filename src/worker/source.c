@@ -75,7 +75,7 @@ start_partition(KsSource *source, KsSourcePartition *part, int32 partition, cons
 	part->stored.source = def->relid;
 	part->stored.partition = partition;
 	part->stored.leader_epoch = -1;
-	part->stored.stream_time = DT_NOBEGIN;
+	part->stored.stream_time = part->stored.watermark = part->stored.moved_at = DT_NOBEGIN;
 	part->stored.next_offset = ks_start_offset(def, source->consumer, partition, start, REQUEST_TIMEOUT_MS);
 	part->next = part->stored;
 	part->end = -1;
@@ -433,6 +433,7 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("topic \"%s\" could not be read for a moment", source->reader->def->topic)));
+	source->drained = source->events->nevents < max_rows && source->events->bytes < MAX_BATCH_BYTES / 2;
 	for (int i = 0; i < source->events->nevents; i++)
 		take_event(source, &source->events->events[i]);
 	for (int p = 0; p < source->nparts; p++)
@@ -455,6 +456,7 @@ ks_source_read_local(KsSource *source, MemoryContext cxt, int max_rows)
 	if (n > source->nparts)
 		add_partitions(source, n, NIL, "earliest");
 	source->batch = ks_batch_create(source->reader, cxt);
+	source->drained = true;
 	for (int p = 0; p < source->nparts; p++)
 	{
 		KsSourcePartition *part = &source->parts[p];

@@ -16,6 +16,8 @@ typedef struct KsSourcePartition
 	bool		dirty;			/* next differs from stored */
 	int64		end;			/* end of the partition as far as known, or -1 */
 	bool		at_end;			/* the client has reported the end, or nothing is left */
+	bool		idle;			/* does not hold the watermark, see watermark.c */
+	int64		quiet_since;	/* monotonic clock, µs: nothing came since then; 0: not known yet */
 } KsSourcePartition;
 
 typedef struct KsSource
@@ -30,6 +32,7 @@ typedef struct KsSource
 	List	   *positions;		/* KsPosition *, as stored when the source was opened */
 	const char *start;			/* where partitions without one begin */
 	uint64		server_changes; /* changes of servers and user mappings before it was opened */
+	bool		drained;		/* the last fetch took all that had arrived */
 	bool		connected;		/* partitions are known and their positions checked */
 	int			failed_requests;	/* in a row, because no broker answered */
 	TimestampTz partitions_checked;

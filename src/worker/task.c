@@ -33,12 +33,17 @@
 #include "exec/query_exec.h"
 #include "plan/analyze.h"
 #include "store/dead_letter.h"
+#include "store/late_record.h"
 #include "worker/bootstrap.h"
 #include "worker/source.h"
 #include "worker/task.h"
+#include "worker/watermark.h"
 
 /* While a query waits for the tables it looks up, it looks this often. */
 #define BOOTSTRAP_POLL_MS 50L
+
+/* Windows that one batch closes or expires, about. */
+#define CLOSE_LIMIT 10000
 
 /* Seconds to the next question at most, while no broker answers. */
 #define LOOK_AGAIN_MAX 3
@@ -54,6 +59,7 @@ struct KsTask
 	bool		in_worker;		/* waits for nothing; otherwise for brokers, inside the transaction */
 	bool		has_local;
 	bool		fetched;		/* batch_cxt holds a batch */
+	KsWatermark watermark;
 	KsBootstrap *bootstrap;		/* tables to wait for before the first batch, or NULL */
 	int			epoll_fd;		/* over the clients' descriptors and the timer, or -1 */
 	int			timer_fd;		/* wakes the task while it waits for tables, or -1 */
@@ -172,11 +178,20 @@ ks_task_open(int32 query_id, bool in_worker)
 		if (source->consumer == NULL)
 			task->has_local = true;
 	}
+	ks_watermark_init(&task->watermark, task->query, stored, in_worker);
+	task->watermark.needed = ks_exec_needs_watermark(task->exec);
 	task->bootstrap = ks_bootstrap_create(ks_exec_lookups(task->exec), stored);
 	make_eventfd(task);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(old);
 	return task;
+}
+
+/* See task.h. */
+void
+ks_task_set_quiet(KsTask *task, int64 quiet_us)
+{
+	task->watermark.quiet_us = quiet_us;
 }
 
 /* See task.h. */
@@ -295,6 +310,16 @@ connect_sources(KsTask *task)
 				   ks_bootstrap_connect(task->bootstrap, !task->in_worker));
 }
 
+/* Brings the watermark up to date; true if it closes something. */
+static bool
+windows_are_due(KsTask *task)
+{
+	if (!task->watermark.needed)
+		return false;
+	ks_watermark_compute(&task->watermark, task->sources);
+	return task->watermark.value >= ks_exec_next_close(task->exec);
+}
+
 /* See task.h. */
 bool
 ks_task_fetch(KsTask *task, int max_rows)
@@ -327,7 +352,7 @@ ks_task_fetch(KsTask *task, int max_rows)
 		if (source->batch == NULL)
 			ks_source_empty_batch(source, task->batch_cxt);
 	}
-	if (task->has_local || position_moves(task))
+	if (task->has_local || position_moves(task) || windows_are_due(task))
 	{
 		task->fetched = true;
 		return true;
@@ -383,6 +408,38 @@ store_dead_letters(KsTask *task, List *bad)
 
 		ks_dead_letter_store(task->query->id, row->batch, row->row, row->sqlstate, row->message);
 		source_of(task, row->batch)->parts[rec->partition].next.dead++;
+	}
+}
+
+/* Keeps late records and counts them with their partitions. */
+static void
+store_late_records(KsTask *task, List *late, List *batches)
+{
+	int64		before = 0;
+	ListCell   *lc;
+
+	if (late == NIL)
+		return;
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		for (int p = 0; p < source->nparts; p++)
+			before += source->parts[p].stored.late;
+	}
+	ks_late_records_store(task->query->id, before, late, batches);
+	foreach(lc, late)
+	{
+		KsLateRow  *row = lfirst(lc);
+		ListCell   *ls;
+
+		foreach(ls, task->sources)
+		{
+			KsSource   *source = lfirst(ls);
+
+			if (source->reader->def->relid == row->source)
+				source->parts[row->partition].next.late++;
+		}
 	}
 }
 
@@ -482,14 +539,47 @@ process_batch(KsTask *task, KsTaskProgress *progress)
 		batches = lappend(batches, source->batch);
 	}
 	KS_FAULT("after_decode");
+	if (task->watermark.needed)
+		ks_exec_set_watermark(task->exec, task->watermark.committed);
 	ks_exec_run(task->exec, batches, &result);
 	KS_FAULT("after_state");
 	if (result.bad != NIL && task->query->stop_on_error)
 		stop_at(task, result.bad);
 	else
 		store_dead_letters(task, result.bad);
+	store_late_records(task, result.late, batches);
 	progress->rows_out = result.rows_out;
 	progress->dead = task->query->stop_on_error ? 0 : list_length(result.bad);
+}
+
+/*
+ * close_windows
+ *		Does what the watermark, as the batch has moved it, closes.  In a worker
+ *		bounded per batch; the rest comes at once with the next ones.
+ */
+static void
+close_windows(KsTask *task, KsTaskProgress *progress)
+{
+	bool		more;
+	bool		due;
+
+	if (!task->watermark.needed)
+		return;
+	due = windows_are_due(task);
+	if (due)
+	{
+		do
+		{
+			KS_FAULT("before_close");
+			progress->rows_out += ks_exec_close_windows(task->exec, task->watermark.value,
+														CLOSE_LIMIT, &more);
+			CHECK_FOR_INTERRUPTS();
+		} while (more && !task->in_worker);
+		KS_FAULT("after_close");
+		progress->closing = more;
+		progress->more |= more;
+	}
+	ks_watermark_stamp(&task->watermark, task->sources, due);
 }
 
 /* The batch's output is counted with the first position that moves. */
@@ -572,7 +662,7 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 		return;
 	}
 	read_local_sources(task);
-	if (position_moves(task))
+	if (position_moves(task) || windows_are_due(task))
 	{
 		int			taken = batch_rows(task);
 
@@ -581,13 +671,14 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 			process_batch(task, progress);
 		if (task->stop_message != NULL && !position_moves(task))
 			raise_stop(task);
+		close_windows(task, progress);
 		progress->records = records_consumed(task);
 		count_rows_out(task, progress->rows_out);
 		foreach(lc, task->sources)
 			ks_source_store(lfirst(lc), task->query->id);
 		KS_FAULT("after_positions");
 		progress->advanced = true;
-		progress->more = taken >= task->max_rows / list_length(task->sources);
+		progress->more |= taken >= task->max_rows / list_length(task->sources);
 		if (task->stop_message != NULL)
 			progress->more = true;
 	}
@@ -605,6 +696,7 @@ ks_task_committed(KsTask *task)
 	{
 		foreach(lc, task->sources)
 			ks_source_committed(lfirst(lc));
+		task->watermark.committed = task->watermark.value;
 	}
 	if (task->stop_message != NULL)
 		task->stopped = true;
@@ -645,6 +737,13 @@ ks_task_drain_eventfd(KsTask *task)
 		if (read(task->timer_fd, &expirations, sizeof(expirations)) < 0)
 			return;				/* not expired */
 	}
+}
+
+/* See task.h. */
+bool
+ks_task_closes_windows(const KsTask *task)
+{
+	return task->watermark.needed;
 }
 
 /* See task.h. */
@@ -705,6 +804,7 @@ ks_task_trouble(const KsTask *task)
 int
 ks_task_look_again_ms(const KsTask *task)
 {
+	int			wait_ms = 0;
 	int			failed = task->bootstrap == NULL ? 0 : ks_bootstrap_failed_requests(task->bootstrap);
 	ListCell   *lc;
 
@@ -715,5 +815,9 @@ ks_task_look_again_ms(const KsTask *task)
 		if (!source->connected)
 			failed = Max(failed, source->failed_requests);
 	}
-	return Min(failed, LOOK_AGAIN_MAX) * 1000;
+	if (failed > 0)
+		return Min(failed, LOOK_AGAIN_MAX) * 1000;
+	if (task->watermark.needed && task->bootstrap == NULL)
+		wait_ms = ks_watermark_wait_ms(&task->watermark, task->sources, ks_exec_next_close(task->exec));
+	return wait_ms;
 }

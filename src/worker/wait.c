@@ -451,6 +451,13 @@ target_behind(Relation positions, Oid index, const KsTarget *t, int32 generation
 	return NULL;
 }
 
+/* closes_windows: does what has been read lead to more than the batch that read it does? */
+static bool
+closes_windows(const KsQueryRow *row)
+{
+	return row->emit_final || row->retention_us >= 0;
+}
+
 /* all_reached: have all queries reached their ends?  Raises KS001 if the time is up, KS002 if one stopped. */
 static bool
 all_reached(KsWait *wait)
@@ -471,8 +478,10 @@ all_reached(KsWait *wait)
 
 		check_status(t, row);
 		e = target_behind(positions, index, t, row->generation, &position);
-		if (e == NULL)
+		if (e == NULL && (!closes_windows(row) || ks_stat_is_settled(t->id)))
 			continue;
+		if (late && e == NULL)
+			timed_out(t, "It has read everything and is closing windows.");
 		if (late)
 			timed_out(t, psprintf("It is at offset %lld of partition %d of %s, the end was %lld.",
 								  (long long) Max(position, 0), e->partition,

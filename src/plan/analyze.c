@@ -289,14 +289,6 @@ check_range_entry(RangeTblEntry *rte)
 	return true;
 }
 
-/* Refuses a join both of whose sides read a stream. */
-static void
-refuse_stream_join(void)
-{
-	refuse("a join of two streams is",
-		   "Join a stream with tables; stream-stream joins need time bounds and come with event-time support.");
-}
-
 /* One side of a join, or an item of FROM: true if it reads a stream. */
 static bool
 check_join_item(Query *query, Node *node)
@@ -311,12 +303,7 @@ check_join_item(Query *query, Node *node)
 
 		foreach(lc, ((FromExpr *) node)->fromlist)
 		{
-			if (check_join_item(query, lfirst(lc)))
-			{
-				if (found)
-					refuse_stream_join();
-				found = true;
-			}
+			found |= check_join_item(query, lfirst(lc));
 		}
 		return found;
 	}
@@ -326,8 +313,9 @@ check_join_item(Query *query, Node *node)
 		bool		left = check_join_item(query, join->larg);
 		bool		right = check_join_item(query, join->rarg);
 
+		/* a join of two streams: see join.c */
 		if (left && right)
-			refuse_stream_join();
+			return true;
 		if ((join->jointype == JOIN_LEFT && right) || (join->jointype == JOIN_RIGHT && left))
 			refuse("an outer join that keeps rows of a table without a record is",
 				   "Put the stream on the preserved side: stream LEFT JOIN table.");
@@ -712,6 +700,10 @@ ks_analyze_view(Oid view)
 	(void) count_streams((Node *) checked, &analysis->stream_references);
 	analysis->streams = relations.streams;
 	analysis->lookups = relations.lookups;
+	checked = ks_join_flatten(query);
+	analysis->join = ks_join_analyze(checked);
+	if (analysis->join != NULL)
+		analysis->query = query = checked;
 
 	if (query->hasAggs || query->groupClause != NIL || query->havingQual != NULL)
 	{

@@ -281,6 +281,8 @@ compile_row_statement(KsAnalysis *analysis, KsPlan *plan, List *tlist)
 	query->groupClause = NIL;
 	query->havingQual = NULL;
 	query->hasAggs = false;
+	if (analysis->join != NULL)
+		return ks_join_compile(analysis->join, query, plan->join);
 	if (analysis->may_reorder && order_matters(analysis) && !order_by_offset(query))
 		plan->record_by_record = arrival_matters(analysis);
 	return pg_get_querydef(query, true);
@@ -561,28 +563,48 @@ plan_outputs(KsAnalysis *analysis, KsPlan *plan)
 	return outputs;
 }
 
+/* Matches of a batch come in no order that does not depend on the batch. */
+static void
+refuse_order_of_matches(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("an aggregate that depends on the order of its input, over a join of streams, is not supported in a continuous query"),
+			 errhint("Give the aggregate an ORDER BY of its own.")));
+}
+
 /* See compile.h. */
 KsPlan *
-ks_compile(KsAnalysis *analysis, Oid inputs)
+ks_compile(KsAnalysis *analysis, const KsQueryRow *query)
 {
 	KsPlan	   *plan = palloc0(sizeof(KsPlan));
 	List	   *tlist;
 
 	plan->kind = analysis->kind;
 	plan->nout = ExecCleanTargetListLength(analysis->query->targetList);
+	if (analysis->join != NULL)
+	{
+		plan->join = palloc0(sizeof(KsJoinPlan));
+		analysis->join->id = query->id;
+		analysis->join->grace = query->grace_us;
+	}
 	if (plan->kind == KS_QUERY_APPEND)
 	{
-		plan->row_sql = pg_get_querydef(copyObject(analysis->query), true);
+		plan->row_sql = analysis->join != NULL ?
+			ks_join_compile(analysis->join, analysis->query, plan->join) :
+			pg_get_querydef(copyObject(analysis->query), true);
 		return plan;
 	}
+	if (analysis->join != NULL && arrival_matters(analysis))
+		refuse_order_of_matches();
 	tlist = plan_row_columns(plan, analysis);
 	plan_row_types(plan, tlist);
 	plan->row_sql = compile_row_statement(analysis, plan, tlist);
 	plan->keep_inputs = analysis->keep_inputs;
 	if (plan->keep_inputs)
 	{
-		if (OidIsValid(inputs))
-			plan->recompute_sql = compile_recompute_statement(analysis, plan, inputs);
+		if (OidIsValid(query->inputs))
+			plan->recompute_sql = compile_recompute_statement(analysis, plan, query->inputs);
 	}
 	else
 	{

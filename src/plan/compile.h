@@ -9,6 +9,7 @@
 #define KS_COMPILE_H
 
 #include "plan/analyze.h"
+#include "plan/join.h"
 #include "exec/aggstate.h"
 #include "nodes/primnodes.h"
 
@@ -37,6 +38,7 @@ typedef struct KsPlan
 	char	   *row_sql;		/* the row-wise part, over the batch */
 	int			nout;			/* columns of the result, junk left out */
 
+	KsJoinPlan *join;			/* statements of a join of streams, or NULL */
 	bool		record_by_record;	/* run row_sql for each record alone, to keep their order */
 
 	/* Aggregates only.  Columns of the row statement: keys first, then inputs. */
@@ -55,8 +57,8 @@ typedef struct KsPlan
 	char	   *recompute_sql;	/* of one group, from kept inputs: $1 = group id, $2.. = keys */
 } KsPlan;
 
-/* inputs: the table of kept inputs, or InvalidOid while there is none. */
-extern KsPlan *ks_compile(KsAnalysis *analysis, Oid inputs);
+/* query: its id and the table of kept inputs are used, which may be missing so far. */
+extern KsPlan *ks_compile(KsAnalysis *analysis, const KsQueryRow *query);
 
 /* The row statement of a KTable: its columns, then _tombstone. */
 extern char *ks_compile_source(Oid source, Oid relation);

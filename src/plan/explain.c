@@ -111,7 +111,7 @@ ks_explain_query(const KsQueryRow *row)
 		return buf.data;
 	}
 	analysis = ks_analyze_view(row->view);
-	plan = ks_compile(analysis, row->inputs);
+	plan = ks_compile(analysis, row);
 	foreach(lc, analysis->streams)
 		append_source(&buf, lfirst_oid(lc));
 	foreach(lc, analysis->lookups)

@@ -672,6 +672,7 @@ load_refs(KsJoin *join, KsLevels *levels)
 {
 	ListCell   *lc;
 	int			number = 0;
+	int			buffers = 0;
 
 	join->refs = palloc0(sizeof(KsJoinRef) * Max(join->nrefs, 1));
 	foreach(lc, levels->places)
@@ -695,6 +696,8 @@ load_refs(KsJoin *join, KsLevels *levels)
 				ref->buffered = bms_membership(lfirst(lcomp)) == BMS_MULTIPLE;
 			}
 		}
+		if (ref->buffered)
+			ref->buffer = buffers++;
 	}
 }
 

@@ -26,6 +26,7 @@ typedef struct KsJoinRef
 	KsStreamDef *def;
 	int			component;		/* number of the join it takes part in */
 	bool		buffered;		/* joined with another: its rows are kept until their close */
+	int			buffer;			/* number of its buffer, from 0 */
 	bool		preserved;		/* an outer join keeps its rows */
 	int64		wait;			/* greatest bound, in microseconds: close = event time + wait + grace */
 	Bitmapset  *columns;		/* attribute numbers the query reads */
@@ -120,8 +121,8 @@ extern KsJoin *ks_join_analyze(Query *query);
  */
 extern char *ks_join_compile(KsJoin *join, Query *base, KsJoinPlan *plan);
 
-/* Name of the buffer of a stream, in schema kstream_state. */
-extern char *ks_join_buffer_name(int32 query, int ref);
+/* Name of a buffer, in schema kstream_state; a query's are numbered from 0. */
+extern char *ks_join_buffer_name(int32 query, int buffer);
 
 /* The event time of a row of the stream as an SQL expression; alias: qualifies the columns. */
 extern char *ks_join_event_time(const KsJoinRef *ref, const char *alias);

@@ -72,9 +72,9 @@ static const Oid side_column_types[] = {InvalidOid, TIMESTAMPTZOID, TIDOID};
 
 /* See join.h. */
 char *
-ks_join_buffer_name(int32 query, int ref)
+ks_join_buffer_name(int32 query, int buffer)
 {
-	return psprintf("j_%d_%d", query, ref + 1);
+	return psprintf("j_%d_%d", query, buffer + 1);
 }
 
 /* See join.h. */
@@ -193,7 +193,7 @@ static char *
 side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 {
 	StringInfoData sql;
-	const char *buffer = ks_join_buffer_name(join->id, ref->number);
+	const char *buffer = ks_join_buffer_name(join->id, ref->buffer);
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT ");

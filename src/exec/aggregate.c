@@ -127,6 +127,7 @@ aggregate_begin(KsOperator *base, MemoryContext cxt)
 	static KsKeySpec no_keys = {0, NULL};
 
 	op->cxt = cxt;
+	ks_late_filter_begin(&op->late_filter);
 	ks_agg_batch_reset(op->runner);
 	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
 								op->state_keys, op->state_hints);
@@ -173,9 +174,9 @@ flag_is_set(AggregateOperator *op, TupleTableSlot *slot, int agg)
 	return isnull || TextDatumGetCString(flags)[agg] == '1';
 }
 
-/* Loads the group's state, or starts it. */
-static void
-load_group(AggregateOperator *op, AggGroup *group)
+/* See aggregate_int.h. */
+void
+ks_aggregate_load_group(AggregateOperator *op, AggGroup *group)
 {
 	KsTableWriter *writer = op->writer;
 
@@ -275,9 +276,14 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 	slot_getallattrs(slot);
 	if (base->check != NULL)
 		base->check(base, slot);
+	if (op->plan->window != KS_WINDOW_NONE && ks_late_filter_drops(&op->late_filter, base, slot))
+	{
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	group = (AggGroup *) ks_group_table_get(op->groups, slot->tts_values, slot->tts_isnull, &isnew);
 	if (isnew)
-		load_group(op, group);
+		ks_aggregate_load_group(op, group);
 	if (op->plan->keep_inputs)
 		keep_input(op, group, slot);
 	else
@@ -319,7 +325,7 @@ aggregate_finish(KsOperator *base)
 		AggGroup   *group = (AggGroup *) ks_group_table_get(op->groups, NULL, NULL, &isnew);
 
 		if (isnew)
-			load_group(op, group);
+			ks_aggregate_load_group(op, group);
 		MemoryContextSwitchTo(old);
 	}
 	ks_writer_close(op->writer);
@@ -495,6 +501,8 @@ write_states(AggregateOperator *op)
 			ks_writer_update(op->writer, group->group.hash, &group->tid);
 		else
 			ks_writer_insert(op->writer, group->group.hash);
+		if (op->base.close != NULL && !group->exists && !group->group.nulls[op->plan->window_key])
+			ks_aggregate_note_window(op, group->group.keys[op->plan->window_key], false);
 	}
 	ks_writer_close(op->writer);
 	op->writer = NULL;
@@ -542,7 +550,9 @@ aggregate_apply(KsOperator *base)
 		changed = write_states(op);
 		if (op->plan->keep_inputs)
 			write_inputs(op);
-		if (!op->state_is_visible)
+		if (op->query->emit_final)
+			changed = 0;
+		else if (!op->state_is_visible)
 			changed = ks_aggregate_write_result(op);
 	}
 	PG_CATCH();
@@ -588,6 +598,7 @@ ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *ana
 	op->state_hints = ks_table_hints_create();
 	op->result_hints = ks_table_hints_create();
 	name_keys(op, analysis);
+	ks_aggregate_init_close(op, analysis);
 	if (!plan->keep_inputs)
 	{
 		op->aggs = palloc(sizeof(KsAgg *) * Max(plan->naggs, 1));

@@ -7,8 +7,10 @@
 
 #include "exec/aggstate.h"
 #include "exec/group_table.h"
+#include "exec/late.h"
 #include "exec/operator.h"
 #include "executor/spi.h"
+#include "plan/window.h"
 #include "store/table_writer.h"
 
 /* A group the batch touches. */
@@ -58,9 +60,23 @@ typedef struct AggregateOperator
 	SPIPlanPtr	recompute_plan;
 	TupleDesc	groups_desc;	/* of KS_GROUPS_RELATION */
 	MinimalTuple *rows;			/* result row of each group, NULL: HAVING is false */
+	/* windows, see late.c and close.c */
+	KsLateFilter late_filter;
+	int64		close_us;		/* from the end of a window to its close */
+	int64		expiry_us;
+	TimestampTz next_emit;		/* least end of a window to be emitted, DT_NOEND: none */
+	TimestampTz next_expiry;	/* least end of a window to be deleted, DT_NOEND: none */
 } AggregateOperator;
+
+/* Loads the group's state, or starts it (aggregate.c). */
+extern void ks_aggregate_load_group(AggregateOperator *op, AggGroup *group);
 
 /* Brings the result table up to date with the touched groups; returns rows changed. */
 extern int64 ks_aggregate_write_result(AggregateOperator *op);
+
+/* Windows (close.c): makes the operator close them, if the query asks for it. */
+extern void ks_aggregate_init_close(AggregateOperator *op, KsAnalysis *analysis);
+/* A group with this window has been written to the state, or to the result. */
+extern void ks_aggregate_note_window(AggregateOperator *op, Datum window, bool in_result);
 
 #endif							/* KS_AGGREGATE_INT_H */

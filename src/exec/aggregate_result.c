@@ -321,7 +321,11 @@ write_row(AggregateOperator *op, KsTableWriter *writer, TupleTableSlot *row_slot
 	memcpy(slot->tts_isnull, row_slot->tts_isnull, sizeof(bool) * slot->tts_tupleDescriptor->natts);
 	ExecStoreVirtualTuple(slot);
 	if (!exists)
+	{
 		ks_writer_insert(writer, group->group.hash);
+		if (op->query->emit_final && !group->group.nulls[op->plan->window_key])
+			ks_aggregate_note_window(op, group->group.keys[op->plan->window_key], true);
+	}
 	else if (!ks_slots_identical(writer->old_slot, slot))
 		ks_writer_update(writer, group->group.hash, &writer->old_slot->tts_tid);
 	else

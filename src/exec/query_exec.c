@@ -40,6 +40,7 @@
 #include "exec/query_exec.h"
 #include "exec/statement.h"
 #include "plan/compile.h"
+#include "plan/window.h"
 #include "store/join_buffer.h"
 
 /* Errors found by retrying the batch before bad records are looked for one after the other. */
@@ -206,7 +207,10 @@ ks_exec_open(const KsQueryRow *query)
 	else
 	{
 		KsAnalysis *analysis = ks_analyze_view(query->view);
-		KsPlan	   *plan = ks_compile(analysis, query);
+		KsPlan	   *plan;
+
+		ks_window_bind(analysis, query);
+		plan = ks_compile(analysis, query);
 
 		check_result_columns(query, analysis);
 		exec->rows = ks_statement_create(query, plan->row_sql, analysis->join != NULL ?
@@ -268,12 +272,15 @@ int64
 ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more)
 {
 	KsOwnerScope scope;
+	MemoryContext old;
 	int64		rows;
 
 	*more = false;
 	SPI_connect();
 	ks_owner_enter(exec->query, &scope);
+	old = MemoryContextSwitchTo(exec->attempt_cxt);
 	rows = exec->op->close(exec->op, watermark, limit, more);
+	MemoryContextSwitchTo(old);
 	ks_owner_leave(&scope);
 	SPI_finish();
 	MemoryContextReset(exec->attempt_cxt);

@@ -46,6 +46,7 @@
 #include "exec/state_ddl.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
+#include "plan/window.h"
 #include "store/guard.h"
 #include "store/join_buffer.h"
 
@@ -174,6 +175,30 @@ state_index(const KsPlan *plan, const char *name)
 	return sql.data;
 }
 
+/*
+ * Indexes over the time by which rows leave a table.  A row that is updated
+ * keeps its window, so these do not keep updates from staying on the page.
+ */
+static void
+create_time_indexes(KsAnalysis *analysis, const KsQueryRow *row)
+{
+	bool		expires = row->retention_us >= 0;
+	const char *relation = qualified_name(row->relation);
+
+	if (analysis->kind == KS_QUERY_APPEND)
+	{
+		if (expires)
+			ks_run_ddl(psprintf("CREATE INDEX ON %s (%s)", relation,
+							 quote_identifier(get_attname(row->relation, analysis->time_column, false))));
+		return;
+	}
+	if (OidIsValid(row->state) && (row->emit_final || expires))
+		ks_run_ddl(psprintf("CREATE INDEX ON %s (upper(k%d))", qualified_name(row->state), analysis->window_key + 1));
+	if (expires && (analysis->state_is_visible || row->emit_final))
+		ks_run_ddl(psprintf("CREATE INDEX ON %s (upper(%s))", relation,
+						 quote_identifier(list_nth(analysis->key_columns, analysis->window_key))));
+}
+
 /* The state table. */
 static void
 create_state_table(KsAnalysis *analysis, const KsPlan *plan, KsQueryRow *row)
@@ -266,11 +291,13 @@ void
 ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 {
 	row->key_columns = analysis->key_columns;
+	ks_window_bind(analysis, row);
 	if (analysis->join != NULL)
 		create_join_state(analysis, row);
 	if (analysis->kind == KS_QUERY_APPEND)
 	{
 		create_result_key(analysis, row, primary_key);
+		create_time_indexes(analysis, row);
 		return;
 	}
 	if (primary_key != NIL)
@@ -284,6 +311,7 @@ ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 		if (plan->keep_inputs)
 			create_inputs_table(plan, row);
 	}
+	create_time_indexes(analysis, row);
 	CommandCounterIncrement();
 	if (analysis->global)
 		start_query(row);

@@ -45,6 +45,7 @@
 #include "plan/analyze.h"
 #include "plan/analyze_int.h"
 #include "plan/join.h"
+#include "plan/window.h"
 
 static bool reads_stream(Node *node, void *context);
 static void check_query(Query *query, bool top);
@@ -136,6 +137,16 @@ ks_inline_with(Query *query)
 	InlineContext cxt = {NIL};
 
 	(void) inline_ctes((Node *) query, &cxt);
+}
+
+/* See analyze.h. */
+Query *
+ks_view_query_resolved(Oid view)
+{
+	Query	   *query = ks_view_query(view);
+
+	ks_inline_with(query);
+	return query;
 }
 
 /*
@@ -700,10 +711,9 @@ ks_analyze_view(Oid view)
 	(void) count_streams((Node *) checked, &analysis->stream_references);
 	analysis->streams = relations.streams;
 	analysis->lookups = relations.lookups;
-	checked = ks_join_flatten(query);
-	analysis->join = ks_join_analyze(checked);
+	analysis->join = ks_join_analyze(ks_join_flatten(query));
 	if (analysis->join != NULL)
-		analysis->query = query = checked;
+		analysis->query = query = checked = analysis->join->query;
 
 	if (query->hasAggs || query->groupClause != NIL || query->havingQual != NULL)
 	{
@@ -712,5 +722,6 @@ ks_analyze_view(Oid view)
 	}
 	else
 		analysis->kind = KS_QUERY_APPEND;
+	ks_window_find(analysis, checked);
 	return analysis;
 }

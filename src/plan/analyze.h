@@ -12,6 +12,14 @@
 #include "catalog/query_cat.h"
 #include "nodes/parsenodes.h"
 
+/* Windows that a query groups by. */
+typedef enum KsWindowKind
+{
+	KS_WINDOW_NONE,
+	KS_WINDOW_FIXED,			/* tumbling or hopping */
+	KS_WINDOW_SESSION
+} KsWindowKind;
+
 typedef struct KsAnalysis
 {
 	KsQueryKind kind;			/* KS_QUERY_APPEND or KS_QUERY_AGGREGATE */
@@ -28,10 +36,18 @@ typedef struct KsAnalysis
 	bool		keep_inputs;	/* some aggregate's state cannot be saved */
 	bool		state_is_visible;	/* the result table itself is the state */
 	List	   *key_columns;	/* char *: result columns holding the group keys, in group order */
+	/* event time, see window.h */
+	KsWindowKind window;
+	int			window_key;		/* which of group_exprs */
+	int64		session_gap_us;
+	AttrNumber	time_column;	/* row-wise query: result column that is the event time, or 0 */
 } KsAnalysis;
 
 /* Analyses (and refuses with 0A000) the query of a view, in the current context. */
 extern KsAnalysis *ks_analyze_view(Oid view);
+
+/* The query of a view as a private copy, WITH replaced by sub-queries; never to be executed. */
+extern Query *ks_view_query_resolved(Oid view);
 
 /*
  * Creates what the query needs beside its result table, which exists: the

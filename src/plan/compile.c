@@ -283,9 +283,55 @@ compile_row_statement(KsAnalysis *analysis, KsPlan *plan, List *tlist)
 	query->hasAggs = false;
 	if (analysis->join != NULL)
 		return ks_join_compile(analysis->join, query, plan->join);
-	if (analysis->may_reorder && order_matters(analysis) && !order_by_offset(query))
-		plan->record_by_record = arrival_matters(analysis);
+	if (analysis->may_reorder && order_matters(analysis) && !order_by_offset(query) && arrival_matters(analysis))
+		plan->record_by_record = true;
 	return pg_get_querydef(query, true);
+}
+
+/*
+ * plan_late_columns
+ *		What tells whether a row is late, and which record it came from: columns of
+ *		the stream, put at the end of the row statement.  Where the stream is not in
+ *		FROM itself, but in a sub-query, records are run one by one instead, so that
+ *		it is known which one a row is of.
+ */
+static List *
+plan_late_columns(KsPlan *plan, KsAnalysis *analysis, List *tlist)
+{
+	const KsMetaColumn columns[] = {KS_META_STREAM_TIME, KS_META_PARTITION, KS_META_OFFSET};
+	Query	   *query = analysis->query;
+
+	plan->window = analysis->window;
+	plan->window_key = analysis->window_key;
+	plan->late_col = -1;
+	if (plan->window == KS_WINDOW_NONE)
+		return tlist;
+	for (int varno = 1; varno <= list_length(query->rtable); varno++)
+	{
+		RangeTblEntry *rte = rt_fetch(varno, query->rtable);
+		Relation	rel;
+		KsStreamDef *def;
+
+		if (rte->rtekind != RTE_RELATION || !rte->inFromCl || !ks_is_stream(rte->relid))
+			continue;
+		rel = table_open(rte->relid, AccessShareLock);
+		def = ks_stream_def_load(rel);
+		table_close(rel, NoLock);
+		plan->late_source = rte->relid;
+		plan->late_col = list_length(tlist);
+		for (int i = 0; i < lengthof(columns); i++)
+		{
+			AttrNumber	attnum = def->meta[columns[i]];
+			KsColumnDef *column = &def->columns[attnum - 1];
+			Var		   *var = makeVar(varno, attnum, column->typid, column->typmod, column->collation, 0);
+
+			tlist = lappend(tlist, makeTargetEntry((Expr *) var, list_length(tlist) + 1,
+												   psprintf("t%d", i + 1), false));
+		}
+		return tlist;
+	}
+	plan->record_by_record = true;
+	return tlist;
 }
 
 /* State of replace_groups_mutator. */
@@ -599,6 +645,7 @@ ks_compile(KsAnalysis *analysis, const KsQueryRow *query)
 		refuse_order_of_matches();
 	tlist = plan_row_columns(plan, analysis);
 	plan_row_types(plan, tlist);
+	tlist = plan_late_columns(plan, analysis, tlist);
 	plan->row_sql = compile_row_statement(analysis, plan, tlist);
 	plan->keep_inputs = analysis->keep_inputs;
 	if (plan->keep_inputs)

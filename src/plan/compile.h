@@ -52,6 +52,10 @@ typedef struct KsPlan
 	int			naggs;
 	KsPlanAgg  *aggs;
 	bool		keep_inputs;
+	KsWindowKind window;
+	int			window_key;
+	int			late_col;		/* column of _stream_time; then _partition, _offset; -1: none of them */
+	Oid			late_source;	/* the stream these are of */
 	KsPlanOutput *outputs;		/* nout entries, or NULL: final_sql computes them */
 	char	   *final_sql;		/* over KS_GROUPS_RELATION (k1.., a1.., g); its last column is g */
 	char	   *recompute_sql;	/* of one group, from kept inputs: $1 = group id, $2.. = keys */

@@ -12,6 +12,7 @@
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
+#include "plan/window.h"
 
 /* Appends a statement, indented, under its title. */
 static void
@@ -111,6 +112,7 @@ ks_explain_query(const KsQueryRow *row)
 		return buf.data;
 	}
 	analysis = ks_analyze_view(row->view);
+	ks_window_bind(analysis, row);
 	plan = ks_compile(analysis, row);
 	foreach(lc, analysis->streams)
 		append_source(&buf, lfirst_oid(lc));

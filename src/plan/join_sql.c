@@ -44,6 +44,7 @@
 #include "utils/ruleutils.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "catalog/names.h"
 #include "plan/join_int.h"
 
@@ -60,12 +61,10 @@ typedef enum SideMode
 /* A column of a sub-select after those of the stream. */
 typedef enum SideColumn
 {
-	SIDE_EVENT_TIME = 1,
-	SIDE_ROW,
-	SIDE_COLUMNS = SIDE_ROW
+	SIDE_EVENT_TIME = 1,		/* _event_time */
+	SIDE_ROW					/* _row: tid in the buffer */
 } SideColumn;
 
-static const char *const side_column_names[] = {NULL, "_event_time", "_row"};
 static const Oid side_column_types[] = {InvalidOid, TIMESTAMPTZOID, TIDOID};
 
 /* ---------------------------------------------------------------- names and pieces of SQL */
@@ -407,11 +406,11 @@ typedef struct Copy
 
 /* Copies the query; nothing is replaced so far. */
 static Copy *
-make_copy(const KsJoin *join, const Query *base)
+make_copy(const KsJoin *join, Query *base)
 {
 	Copy	   *copy = palloc0(sizeof(Copy));
 
-	copy->query = copyObject(base);
+	copy->query = (Query *) copyObject(base);
 	copy->levels = ks_levels_of(copy->query);
 	copy->modes = palloc0(sizeof(SideMode) * join->nrefs);
 	return copy;

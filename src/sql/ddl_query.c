@@ -138,26 +138,15 @@ refuse_unsupported(FunctionCallInfo fcinfo)
 		{ARG_KEY_FORMAT, "key_format", "Leave it out; the result is a table only."},
 		{ARG_FORMAT, "format", "Leave it out; the result is a table only."},
 		{ARG_SERVER, "server", "Leave it out; the result is a table only."},
-		{ARG_RETENTION, "retention", "Leave it out; the table keeps all rows."},
 		{ARG_KEEP_CHANGES, "keep_changes", "Leave it out; read the table itself."},
 	};
-	const char *emit = ks_arg_required(fcinfo, ARG_EMIT, "emit");
 	const char *guarantee = ks_arg_required(fcinfo, ARG_GUARANTEE, "guarantee");
-	Interval	zero = {0};
 
 	for (int i = 0; i < lengthof(absent); i++)
 	{
 		if (!PG_ARGISNULL(absent[i].arg))
 			ks_refuse_argument(absent[i].name, absent[i].hint);
 	}
-	if (!PG_ARGISNULL(ARG_GRACE) &&
-		DatumGetBool(DirectFunctionCall2(interval_ne, PG_GETARG_DATUM(ARG_GRACE),
-										 IntervalPGetDatum(&zero))))
-		ks_refuse_argument("grace", "Leave it out; no record is late, because there are no windows yet.");
-	if (strcmp(emit, "final") == 0)
-		ks_refuse_argument("emit => 'final'", "Use emit => 'changes'.");
-	if (strcmp(emit, "changes") != 0)
-		invalid_word("emit", emit, "'changes', 'final'");
 	if (strcmp(guarantee, "at_least_once") == 0)
 		ks_refuse_argument("guarantee => 'at_least_once'", "Use guarantee => 'exactly_once'.");
 	if (strcmp(guarantee, "exactly_once") != 0)
@@ -168,6 +157,20 @@ refuse_unsupported(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"workers\" must be at least 1")));
+}
+
+/* The options of event time; what they mean for the query is checked with it (plan/window.c). */
+static void
+read_time_arguments(FunctionCallInfo fcinfo, KsQueryRow *row)
+{
+	const char *emit = ks_arg_required(fcinfo, ARG_EMIT, "emit");
+
+	row->grace_us = ks_arg_interval_us(fcinfo, ARG_GRACE, "grace", 0);
+	row->retention_us = ks_arg_interval_us(fcinfo, ARG_RETENTION, "retention", -1);
+	row->idle_timeout_us = ks_arg_interval_us(fcinfo, ARG_IDLE_TIMEOUT, "idle_timeout", USECS_PER_MINUTE);
+	row->emit_final = strcmp(emit, "final") == 0;
+	if (!row->emit_final && strcmp(emit, "changes") != 0)
+		invalid_word("emit", emit, "'changes', 'final'");
 }
 
 /* The access method of the result table, NULL for the default one. */
@@ -191,6 +194,7 @@ read_arguments(FunctionCallInfo fcinfo, KsQueryRow *row)
 	const char *on_error = ks_arg_required(fcinfo, ARG_ON_ERROR, "on_error");
 
 	refuse_unsupported(fcinfo);
+	read_time_arguments(fcinfo, row);
 	row->start = ks_parse_start(ks_arg_required(fcinfo, ARG_START, "start"));
 	row->stop_on_error = strcmp(on_error, "stop") == 0;
 	if (!row->stop_on_error && strcmp(on_error, "dead_letter") != 0)

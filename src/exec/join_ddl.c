@@ -41,7 +41,9 @@ number_vars(Node *node, const KsJoinRef *ref)
 		return false;
 	if (IsA(node, Var))
 	{
-		((Var *) node)->varattno = buffer_attnum(ref, ((Var *) node)->varattno);
+		Var		   *var = (Var *) node;
+
+		var->varattno = var->varattnosyn = buffer_attnum(ref, var->varattno);
 		return false;
 	}
 	return expression_tree_walker(node, number_vars, (void *) ref);

@@ -367,7 +367,8 @@ resolve_var(Var *var, ResolveContext *cxt)
 	{
 		Var		   *base = copyObject(var);
 
-		base->varno = inner.level->refs[var->varno] + 1;
+		base->varno = base->varnosyn = inner.level->refs[var->varno] + 1;
+		base->varattnosyn = base->varattno;
 		base->varlevelsup = 0;
 		ks_forget_nullingrels(base);
 		return (Node *) base;

@@ -25,6 +25,7 @@
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -36,6 +37,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "exec/join.h"
@@ -553,6 +555,14 @@ close_side(JoinOperator *op, JoinSide *side, TimestampTz watermark, int limit, b
 	side->first = read_timestamp(side->least, NULL, DT_NOEND);
 }
 
+/* Null rows go on from what the batch, or the closings before, have written. */
+static void
+see_own_writes(void)
+{
+	CommandCounterIncrement();
+	UpdateActiveSnapshotCommandId();
+}
+
 /* See operator.h. */
 static int64
 join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
@@ -561,6 +571,7 @@ join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
 	int64		rows;
 	ListCell   *lc;
 
+	see_own_writes();
 	op->inner->begin(op->inner, op->close_cxt);
 	foreach(lc, op->sides)
 	{
@@ -571,6 +582,7 @@ join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
 	}
 	op->inner->finish(op->inner);
 	rows = op->inner->apply(op->inner);
+	see_own_writes();
 	if (op->inner->close != NULL && !*more && op->inner->next_close(op->inner) <= watermark)
 		rows += op->inner->close(op->inner, watermark, limit, more);
 	MemoryContextReset(op->close_cxt);

@@ -256,7 +256,11 @@ item_reads_stream(Query *query, Node *node)
 	ListCell   *lc;
 
 	if (IsA(node, RangeTblRef))
-		return ks_reads_stream((Node *) rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable));
+	{
+		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable);
+
+		return ks_reads_stream(rte->rtekind == RTE_SUBQUERY ? (Node *) rte->subquery : (Node *) rte);
+	}
 	if (IsA(node, JoinExpr))
 		return item_reads_stream(query, ((JoinExpr *) node)->larg) ||
 			item_reads_stream(query, ((JoinExpr *) node)->rarg);

@@ -547,6 +547,42 @@ row_statement(const KsJoin *join, Query *base, KsJoinPlan *plan, bool with_match
 	return sql.data;
 }
 
+/* Numbers of the joins below a node of the join tree. */
+static Bitmapset *
+joins_below(Node *node)
+{
+	JoinExpr   *join = (JoinExpr *) node;
+
+	if (!IsA(node, JoinExpr))
+		return NULL;
+	return bms_add_member(bms_union(joins_below(join->larg), joins_below(join->rarg)), join->rtindex);
+}
+
+/* Reduces a level to one of its joins, without what stands above it. */
+static void
+reduce_to_join(Query *query, JoinExpr *join)
+{
+	Bitmapset  *kept = joins_below((Node *) join);
+	ListCell   *lc;
+
+	query->targetList = NIL;
+	query->jointree = makeFromExpr(list_make1(join), NULL);
+	query->groupClause = NIL;
+	query->havingQual = NULL;
+	query->hasAggs = query->hasTargetSRFs = false;
+	/* joins that are not there any more cannot be deparsed */
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_JOIN && !bms_is_member(foreach_current_index(lc) + 1, kept))
+		{
+			rte->rtekind = RTE_RESULT;
+			rte->joinaliasvars = NIL;
+		}
+	}
+}
+
 /* The statement that tells which rows of an outer join have met. */
 static KsJoinMarkPlan *
 mark_statement(const KsJoin *join, int number, bool in_rows)
@@ -566,12 +602,7 @@ mark_statement(const KsJoin *join, int number, bool in_rows)
 
 		mark->scans += choose_sides(join, copy, list_nth(join->components, join->refs[place->left].component), which);
 		make_inner(copy);
-		/* the level of the join, reduced to it */
-		query->targetList = NIL;
-		query->jointree = makeFromExpr(list_make1(place->join), NULL);
-		query->groupClause = NIL;
-		query->havingQual = NULL;
-		query->hasAggs = query->hasTargetSRFs = false;
+		reduce_to_join(query, place->join);
 		place->level->parent = NULL;
 		add_match_columns(join, copy, mark->outer, place->level);
 		replace_streams(join, copy, true);

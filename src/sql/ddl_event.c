@@ -31,6 +31,7 @@
 #include "sql/ddl_event.h"
 #include "sql/ddl_util.h"
 #include "stream/local_log.h"
+#include "store/join_buffer.h"
 #include "worker/wakeup.h"
 
 static bool enabled = true;
@@ -207,6 +208,7 @@ check_result(const KsQueryRow *row)
 {
 	Relation	rel = relation_open(row->relation, AccessShareLock);
 	Oid			owner = rel->rd_rel->relowner;
+	ListCell   *lc;
 
 	relation_close(rel, NoLock);
 	check_columns(row);
@@ -214,6 +216,8 @@ check_result(const KsQueryRow *row)
 	carry_owner(row->source, owner);
 	carry_owner(row->state, owner);
 	carry_owner(row->inputs, owner);
+	foreach(lc, ks_join_buffers(row->id))
+		carry_owner(lfirst_oid(lc), owner);
 	reopen_queries(row->relation);
 }
 

@@ -21,6 +21,7 @@
 #include "utils/lsyscache.h"
 
 #include "catalog/query_cat.h"
+#include "store/join_buffer.h"
 #include "worker/wakeup.h"
 
 /* Drops a part that the drop of the whole has left. */
@@ -81,6 +82,7 @@ drop_queries(ArrayType *relations)
 	foreach(lc, ids)
 	{
 		KsQueryRow *row = ks_query_load(lfirst_int(lc));
+		ListCell   *lb;
 
 		if (row == NULL)
 			continue;
@@ -89,6 +91,8 @@ drop_queries(ArrayType *relations)
 		drop_leftover(row->source);
 		drop_leftover(row->state);
 		drop_leftover(row->inputs);
+		foreach(lb, ks_join_buffers(row->id))
+			drop_leftover(lfirst_oid(lb));
 	}
 	if (ids != NIL)
 		ks_notify_definitions_changed();

@@ -26,6 +26,7 @@
 
 #include "sql/ddl_util.h"
 #include "sql/restore.h"
+#include "store/join_buffer.h"
 #include "worker/wakeup.h"
 
 /* Never the name of a database: see ks_instance_id. */
@@ -35,14 +36,16 @@
 void
 ks_relink_query(const KsQueryRow *row)
 {
-	Oid			parts[] = {row->view, row->source, row->state, row->inputs};
+	List	   *parts = lappend_oid(lappend_oid(lappend_oid(lappend_oid(ks_join_buffers(row->id), row->view),
+															row->source), row->state), row->inputs);
+	ListCell   *lc;
 
 	if (get_rel_relkind(row->relation) == '\0')
 		return;
-	for (int i = 0; i < lengthof(parts); i++)
+	foreach(lc, parts)
 	{
-		if (OidIsValid(parts[i]) && get_rel_relkind(parts[i]) != '\0')
-			ks_depend_internally(parts[i], row->relation);
+		if (OidIsValid(lfirst_oid(lc)) && get_rel_relkind(lfirst_oid(lc)) != '\0')
+			ks_depend_internally(lfirst_oid(lc), row->relation);
 	}
 }
 

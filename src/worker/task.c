@@ -33,6 +33,7 @@
 #include "exec/query_exec.h"
 #include "plan/analyze.h"
 #include "store/dead_letter.h"
+#include "store/join_buffer.h"
 #include "store/late_record.h"
 #include "worker/bootstrap.h"
 #include "worker/source.h"
@@ -636,6 +637,8 @@ lock_relations(KsTask *task)
 		if (OidIsValid(written[i]))
 			LockRelationOid(written[i], RowExclusiveLock);
 	}
+	foreach(lc, ks_join_buffers(task->query->id))
+		LockRelationOid(lfirst_oid(lc), RowExclusiveLock);
 }
 
 /* See task.h. */

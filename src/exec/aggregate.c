@@ -143,6 +143,8 @@ aggregate_begin(KsOperator *base, MemoryContext cxt)
 		op->inputs_desc = CreateTupleDescCopy(RelationGetDescr(rel));
 		table_close(rel, NoLock);
 	}
+	if (op->plan->window == KS_WINDOW_SESSION)
+		ks_session_begin(op);
 	MemoryContextSwitchTo(old);
 }
 
@@ -176,6 +178,16 @@ flag_is_set(AggregateOperator *op, TupleTableSlot *slot, int agg)
 
 /* See aggregate_int.h. */
 void
+ks_aggregate_read_inputs_state(AggregateOperator *op, TupleTableSlot *slot, int64 *gid, int64 *ninputs)
+{
+	bool		isnull;
+
+	*gid = DatumGetInt64(slot_getattr(slot, op->plan->nkeys + STATE_GID, &isnull));
+	*ninputs = DatumGetInt64(slot_getattr(slot, op->plan->nkeys + STATE_NINPUTS, &isnull));
+}
+
+/* See aggregate_int.h. */
+void
 ks_aggregate_load_group(AggregateOperator *op, AggGroup *group)
 {
 	KsTableWriter *writer = op->writer;
@@ -186,13 +198,8 @@ ks_aggregate_load_group(AggregateOperator *op, AggGroup *group)
 		group->tid = writer->old_slot->tts_tid;
 	if (op->plan->keep_inputs)
 	{
-		bool		isnull;
-
 		if (group->exists)
-		{
-			group->gid = DatumGetInt64(slot_getattr(writer->old_slot, op->plan->nkeys + STATE_GID, &isnull));
-			group->ninputs = DatumGetInt64(slot_getattr(writer->old_slot, op->plan->nkeys + STATE_NINPUTS, &isnull));
-		}
+			ks_aggregate_read_inputs_state(op, writer->old_slot, &group->gid, &group->ninputs);
 		return;
 	}
 	group->values = palloc0(sizeof(KsAggValue) * Max(op->plan->naggs, 1));
@@ -211,9 +218,9 @@ ks_aggregate_load_group(AggregateOperator *op, AggGroup *group)
 	}
 }
 
-/* Keeps the aggregate arguments of a row. */
-static void
-keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
+/* See aggregate_int.h. */
+int
+ks_aggregate_keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot, int64 number)
 {
 	int			ninputs = op->plan->ninputs;
 	Datum	   *values = palloc0(sizeof(Datum) * (ninputs + 2));
@@ -232,13 +239,13 @@ keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
 	}
 	/* Its number; the group's is put in when it is known. */
 	values[0] = Int64GetDatum(0);
-	values[1] = Int64GetDatum(++group->ninputs);
-	input = &op->inputs[op->ninputs++];
+	values[1] = Int64GetDatum(number);
+	input = &op->inputs[op->ninputs];
 	input->group = group;
 	input->row = heap_form_tuple(op->inputs_desc, values, nulls);
-	group->changed = true;
 	pfree(values);
 	pfree(nulls);
+	return op->ninputs++;
 }
 
 /* Advances every aggregate of the group by the row. */
@@ -281,11 +288,20 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 		MemoryContextSwitchTo(old);
 		return;
 	}
+	if (op->sessions != NULL && !slot->tts_isnull[op->plan->window_key])
+	{
+		ks_session_add(op, slot);
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	group = (AggGroup *) ks_group_table_get(op->groups, slot->tts_values, slot->tts_isnull, &isnew);
 	if (isnew)
 		ks_aggregate_load_group(op, group);
 	if (op->plan->keep_inputs)
-		keep_input(op, group, slot);
+	{
+		(void) ks_aggregate_keep_input(op, group, slot, ++group->ninputs);
+		group->changed = true;
+	}
 	else
 		advance_group(op, group, slot);
 	MemoryContextSwitchTo(old);
@@ -326,6 +342,13 @@ aggregate_finish(KsOperator *base)
 
 		if (isnew)
 			ks_aggregate_load_group(op, group);
+		MemoryContextSwitchTo(old);
+	}
+	if (op->sessions != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(op->cxt);
+
+		ks_session_merge(op);
 		MemoryContextSwitchTo(old);
 	}
 	ks_writer_close(op->writer);
@@ -487,6 +510,8 @@ write_states(AggregateOperator *op)
 
 	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
 								op->state_keys, op->state_hints);
+	if (op->sessions != NULL)
+		(void) ks_session_write(op);
 	order = changed_groups(op, &changed);
 	for (int i = 0; i < changed; i++)
 	{
@@ -501,7 +526,8 @@ write_states(AggregateOperator *op)
 			ks_writer_update(op->writer, group->group.hash, &group->tid);
 		else
 			ks_writer_insert(op->writer, group->group.hash);
-		if (op->base.close != NULL && !group->exists && !group->group.nulls[op->plan->window_key])
+		if (op->base.close != NULL && (!group->exists || op->sessions != NULL) &&
+			!group->group.nulls[op->plan->window_key])
 			ks_aggregate_note_window(op, group->group.keys[op->plan->window_key], false);
 	}
 	ks_writer_close(op->writer);

@@ -5,6 +5,7 @@
 #ifndef KS_AGGREGATE_INT_H
 #define KS_AGGREGATE_INT_H
 
+#include "access/genam.h"
 #include "exec/aggstate.h"
 #include "exec/group_table.h"
 #include "exec/late.h"
@@ -31,6 +32,8 @@ typedef struct AggInput
 	AggGroup   *group;
 	HeapTuple	row;			/* without group number and row number yet */
 } AggInput;
+
+typedef struct KsSessions KsSessions;
 
 typedef struct AggregateOperator
 {
@@ -60,6 +63,7 @@ typedef struct AggregateOperator
 	SPIPlanPtr	recompute_plan;
 	TupleDesc	groups_desc;	/* of KS_GROUPS_RELATION */
 	MinimalTuple *rows;			/* result row of each group, NULL: HAVING is false */
+	KsSessions *sessions;			/* of the attempt, see session.c */
 	/* windows, see late.c and close.c */
 	KsLateFilter late_filter;
 	int64		close_us;		/* from the end of a window to its close */
@@ -70,6 +74,25 @@ typedef struct AggregateOperator
 
 /* Loads the group's state, or starts it (aggregate.c). */
 extern void ks_aggregate_load_group(AggregateOperator *op, AggGroup *group);
+
+/*
+ * Kept inputs (aggregate.c).  keep_input: takes the aggregate arguments of a row;
+ * returns its place in op->inputs.  read_inputs_state: what a state row says of a
+ * group's inputs.  scan_inputs: a scan by the number of the group (close.c).
+ */
+extern int	ks_aggregate_keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot, int64 number);
+extern void ks_aggregate_read_inputs_state(AggregateOperator *op, TupleTableSlot *slot, int64 *gid, int64 *ninputs);
+extern IndexScanDesc ks_aggregate_scan_inputs(KsTableWriter *writer);
+
+/*
+ * Sessions (session.c).  add: a row whose window is not NULL.  merge: makes
+ * op->groups of the rows taken and the sessions they touch.  write: removes the
+ * sessions absorbed, before the states of op->groups are written.
+ */
+extern void ks_session_begin(AggregateOperator *op);
+extern void ks_session_add(AggregateOperator *op, TupleTableSlot *slot);
+extern void ks_session_merge(AggregateOperator *op);
+extern int64 ks_session_write(AggregateOperator *op);
 
 /* Brings the result table up to date with the touched groups; returns rows changed. */
 extern int64 ks_aggregate_write_result(AggregateOperator *op);

@@ -138,26 +138,32 @@ delete_row(KsTableWriter *writer, AggGroup *group)
 	return true;
 }
 
+/* See aggregate_int.h. */
+IndexScanDesc
+ks_aggregate_scan_inputs(KsTableWriter *writer)
+{
+	for (int i = 0; i < writer->rri->ri_NumIndices; i++)
+	{
+		Relation	index = writer->rri->ri_IndexRelationDescs[i];
+
+		if (index->rd_index->indkey.values[0] == 1)
+			return ks_index_beginscan(writer->rel, index, GetActiveSnapshot(), 1);
+	}
+	elog(ERROR, "the index of kept inputs is missing");
+	return NULL;
+}
+
 /* Deletes the kept inputs of the groups collected. */
 static void
 delete_inputs(AggregateOperator *op)
 {
 	KsTableWriter *writer;
-	Relation	index = NULL;
 	IndexScanDesc scan;
 
 	if (!op->plan->keep_inputs)
 		return;
 	writer = ks_writer_open(op->query->inputs, NIL, NULL);
-	for (int i = 0; i < writer->rri->ri_NumIndices && index == NULL; i++)
-	{
-		index = writer->rri->ri_IndexRelationDescs[i];
-		if (index->rd_index->indkey.values[0] != 1)
-			index = NULL;
-	}
-	if (index == NULL)
-		elog(ERROR, "the index of kept inputs is missing");
-	scan = ks_index_beginscan(writer->rel, index, GetActiveSnapshot(), 1);
+	scan = ks_aggregate_scan_inputs(writer);
 	for (int g = 0; g < ks_group_table_count(op->groups); g++)
 	{
 		AggGroup   *group = (AggGroup *) ks_group_table_nth(op->groups, g);

@@ -43,9 +43,9 @@ ks_late_filter_begin(KsLateFilter *filter)
 	filter->seen = NULL;
 }
 
-/* Bounds of a window; false if it has no end. */
-static bool
-window_bounds(TypeCacheEntry *range, Datum window, TimestampTz *start, TimestampTz *end)
+/* See late.h. */
+bool
+ks_window_bounds(TypeCacheEntry *range, Datum window, TimestampTz *start, TimestampTz *end)
 {
 	RangeBound	lower;
 	RangeBound	upper;
@@ -66,7 +66,7 @@ ks_window_end(TypeCacheEntry *range, Datum window)
 	TimestampTz start;
 	TimestampTz end;
 
-	return window_bounds(range, window, &start, &end) ? end : DT_NOEND;
+	return ks_window_bounds(range, window, &start, &end) ? end : DT_NOEND;
 }
 
 /* Notes a late row, unless the record was late for this window before. */
@@ -99,7 +99,7 @@ ks_late_filter_drops(KsLateFilter *filter, KsOperator *op, TupleTableSlot *slot)
 	if (slot->tts_isnull[plan->window_key])
 		return false;
 	memset(&late, 0, sizeof(late));
-	if (!window_bounds(filter->range, slot->tts_values[plan->window_key], &late.start, &late.end))
+	if (!ks_window_bounds(filter->range, slot->tts_values[plan->window_key], &late.start, &late.end))
 		return false;
 	if (col >= 0)
 		stream_time = slot->tts_isnull[col] ? DT_NOBEGIN : DatumGetTimestampTz(slot->tts_values[col]);

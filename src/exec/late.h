@@ -26,6 +26,8 @@ extern void ks_late_filter_begin(KsLateFilter *filter);
 /* True, and noted in op->late, if the row of the row statement is late. In the attempt's memory. */
 extern bool ks_late_filter_drops(KsLateFilter *filter, KsOperator *op, TupleTableSlot *slot);
 
+/* Bounds of a window; false if it has no start or no end. */
+extern bool ks_window_bounds(TypeCacheEntry *range, Datum window, TimestampTz *start, TimestampTz *end);
 /* End of the window, or DT_NOEND for one without an end. */
 extern TimestampTz ks_window_end(TypeCacheEntry *range, Datum window);
 

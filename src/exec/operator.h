@@ -50,7 +50,8 @@ struct KsOperator
 };
 
 /* All in the current memory context, in a transaction, under the query's settings. */
-extern KsOperator *ks_append_create(const KsQueryRow *query, const KsPlan *plan);
+extern KsOperator *ks_append_create(const KsQueryRow *query, const KsPlan *plan,
+									KsAnalysis *analysis);
 extern KsOperator *ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan,
 									   KsAnalysis *analysis);
 extern KsOperator *ks_upsert_create(const KsQueryRow *query);

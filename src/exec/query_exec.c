@@ -218,7 +218,7 @@ ks_exec_open(const KsQueryRow *query)
 		exec->record_by_record = plan->record_by_record;
 		exec->lookups = analysis->lookups;
 		exec->op = plan->kind == KS_QUERY_APPEND ?
-			ks_append_create(query, plan) : ks_aggregate_create(query, plan, analysis);
+			ks_append_create(query, plan, analysis) : ks_aggregate_create(query, plan, analysis);
 		if (analysis->join != NULL)
 		{
 			exec->joins_streams = true;
@@ -244,6 +244,13 @@ List *
 ks_exec_lookups(const KsQueryExec *exec)
 {
 	return exec->lookups;
+}
+
+/* See query_exec.h. */
+bool
+ks_exec_joins_streams(const KsQueryExec *exec)
+{
+	return exec->joins_streams;
 }
 
 /* See query_exec.h. */

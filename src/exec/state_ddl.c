@@ -157,17 +157,20 @@ ks_adopt_table(const char *name, const KsQueryRow *row)
 	return relid;
 }
 
-/* Index over the keys of the state table. */
+/* Index over the keys of the state table; a session comes last in it, so that the sessions of a key lie together. */
 static char *
 state_index(const KsPlan *plan, const char *name)
 {
 	StringInfoData sql;
+	int			last = plan->window == KS_WINDOW_SESSION ? plan->window_key : plan->nkeys - 1;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE UNIQUE INDEX ON kstream_state.%s (", name);
-	for (int i = 0; i < plan->nkeys; i++)
+	for (int n = 0; n < plan->nkeys; n++)
 	{
-		appendStringInfo(&sql, "%sk%d", i > 0 ? ", " : "", i + 1);
+		int			i = n == plan->nkeys - 1 ? last : n < last ? n : n + 1;
+
+		appendStringInfo(&sql, "%sk%d", n > 0 ? ", " : "", i + 1);
 		if (OidIsValid(plan->key_collations[i]) && get_collation_isdeterministic(plan->key_collations[i]))
 			appendStringInfoString(&sql, " COLLATE pg_catalog.\"C\"");
 	}

@@ -321,6 +321,69 @@ windows_are_due(KsTask *task)
 	return task->watermark.value >= ks_exec_next_close(task->exec);
 }
 
+/* Event time up to which all of the source is read; DT_NOEND: there is nothing to read. */
+static TimestampTz
+source_time(const KsSource *source)
+{
+	TimestampTz least = DT_NOEND;
+
+	for (int p = 0; p < source->nparts; p++)
+	{
+		if (!source->parts[p].at_end)
+			least = Min(least, source->parts[p].next.stream_time);
+	}
+	return least;
+}
+
+/*
+ * is_held_back
+ *		Where streams are joined with each other, none is read ahead of the others
+ *		in event time: what is read waits in a buffer for them.  This is about the
+ *		size of the buffers only, so it ends where a source has nothing to read or
+ *		is in trouble.
+ */
+static bool
+is_held_back(KsTask *task, const KsSource *source)
+{
+	TimestampTz time = source_time(source);
+	ListCell   *lc;
+
+	if (!ks_exec_joins_streams(task->exec))
+		return false;
+	foreach(lc, task->sources)
+	{
+		KsSource   *other = lfirst(lc);
+
+		if (other != source && other->connected && other->trouble[0] == '\0' && source_time(other) < time)
+			return true;
+	}
+	return false;
+}
+
+/* Takes what has arrived from the topics that are not held back. */
+static void
+fetch_sources(KsTask *task, int max_rows)
+{
+	/* What one finds out may let another go on. */
+	for (int round = 0; round < 2; round++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, task->sources)
+		{
+			KsSource   *source = lfirst(lc);
+
+			if (source->consumer == NULL || source->batch != NULL)
+				continue;
+			/* A fair share each, so that a long backlog of one does not starve the others. */
+			if (is_held_back(task, source))
+				source->drained = false;
+			else
+				ks_source_fetch(source, task->batch_cxt, Max(1, max_rows / list_length(task->sources)));
+		}
+	}
+}
+
 /* See task.h. */
 bool
 ks_task_fetch(KsTask *task, int max_rows)
@@ -337,15 +400,7 @@ ks_task_fetch(KsTask *task, int max_rows)
 	/* Nothing is taken before the tables looked up are there (their state is read in ks_task_run). */
 	if (task->bootstrap != NULL)
 		return true;
-	foreach(lc, task->sources)
-	{
-		KsSource   *source = lfirst(lc);
-
-		if (source->consumer == NULL)
-			continue;
-		/* A fair share each, so that a long backlog of one does not starve the others. */
-		ks_source_fetch(source, task->batch_cxt, Max(1, max_rows / list_length(task->sources)));
-	}
+	fetch_sources(task, max_rows);
 	foreach(lc, task->sources)
 	{
 		KsSource   *source = lfirst(lc);
@@ -508,18 +563,24 @@ stop_at(KsTask *task, List *bad)
 static void
 read_local_sources(KsTask *task)
 {
-	ListCell   *lc;
+	int			left = list_length(task->sources);
 
-	foreach(lc, task->sources)
+	for (int round = 0; round < 2; round++)
 	{
-		KsSource   *source = lfirst(lc);
+		ListCell   *lc;
 
-		if (source->consumer == NULL)
+		foreach(lc, task->sources)
 		{
+			KsSource   *source = lfirst(lc);
 			int			room = task->max_rows - batch_rows(task);
 
-			if (room > 0)
-				ks_source_read_local(source, task->batch_cxt, room);
+			if (source->consumer != NULL || source->batch->nrows > 0 || room <= 0)
+				continue;
+			if (is_held_back(task, source))
+				source->drained = false;
+			else
+				ks_source_read_local(source, task->batch_cxt,
+									 ks_exec_joins_streams(task->exec) && round == 0 ? Max(room / left--, 1) : room);
 		}
 	}
 }

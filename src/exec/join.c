@@ -577,8 +577,9 @@ join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
 	{
 		JoinSide   *side = lfirst(lc);
 
+		/* more than what a batch brings, so that the buffer does not grow */
 		if (close_of_first(side) <= watermark)
-			close_side(op, side, watermark, limit, more);
+			close_side(op, side, watermark, Max(limit, 2 * side->ntuples), more);
 	}
 	op->inner->finish(op->inner);
 	rows = op->inner->apply(op->inner);

@@ -577,10 +577,14 @@ read_local_sources(KsTask *task)
 			if (source->consumer != NULL || source->batch->nrows > 0 || room <= 0)
 				continue;
 			if (is_held_back(task, source))
+			{
 				source->drained = false;
-			else
-				ks_source_read_local(source, task->batch_cxt,
-									 ks_exec_joins_streams(task->exec) && round == 0 ? Max(room / left--, 1) : room);
+				continue;
+			}
+			if (ks_exec_joins_streams(task->exec) && round == 0)
+				room = Max(room / left, 1);
+			left--;
+			ks_source_read_local(source, task->batch_cxt, room);
 		}
 	}
 }

@@ -200,7 +200,7 @@ FROM kstream_catalog.query q
 		SELECT 'buffer', b.oid::regclass
 		FROM pg_catalog.pg_class b
 		WHERE b.relnamespace = 'kstream_state'::regnamespace AND b.relkind = 'r'
-			AND b.relname ~ ('^j_' || q.id || '_[0-9]+$'))
+			AND b.relname ~ ('^j_' || q.id || '_[0-9]+(_[01])?$'))
 		AS r(role, store)
 	JOIN pg_catalog.pg_class c ON c.oid = r.store
 WHERE pg_has_role(qc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE')

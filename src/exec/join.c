@@ -41,6 +41,7 @@
 #include "utils/timestamp.h"
 
 #include "exec/join.h"
+#include "exec/join_halves.h"
 #include "exec/statement.h"
 #include "store/guard.h"
 #include "store/join_buffer.h"
@@ -65,7 +66,10 @@ typedef struct JoinSide
 	int64		wait;			/* from event time to close, in microseconds */
 	KsStatement *fill;
 	KsStatement *late;
-	KsStatement *null_check;	/* NULL: no outer join keeps its rows */
+	KsJoinHalves *halves;		/* no outer join keeps its rows: NULL otherwise */
+
+	/* an outer join keeps its rows: NULL otherwise */
+	KsStatement *null_check;
 	KsStatement *null_rows;
 	KsStatement *mark;
 	KsStatement *bite;			/* where to stop closing */
@@ -74,6 +78,7 @@ typedef struct JoinSide
 	TimestampTz first;			/* least event time in the buffer; DT_NOEND: it is empty */
 
 	/* of the attempt */
+	int			half;			/* that new rows go to */
 	TupleDesc	desc;
 	Datum	   *values;
 	bool	   *nulls;
@@ -81,6 +86,7 @@ typedef struct JoinSide
 	int			ntuples;
 	int			maxtuples;
 	TimestampTz least_new;
+	TimestampTz greatest_new;
 	HTAB	   *met;			/* RowId: rows of the batch that have met another */
 	Datum	   *met_old;		/* TIDs of rows in the buffer that have */
 	int			nmet_old;
@@ -199,6 +205,7 @@ receive_fill(TupleTableSlot *slot, DestReceiver *self)
 	JoinSide   *side = receiver->side;
 	int			n = side->plan->ncolumns + KS_BUFFER_COLUMNS;
 	Datum	   *fixed = side->values + side->plan->ncolumns;
+	TimestampTz event_time;
 	MemoryContext old;
 
 	slot_getallattrs(slot);
@@ -207,9 +214,12 @@ receive_fill(TupleTableSlot *slot, DestReceiver *self)
 		return true;
 	memcpy(side->values, slot->tts_values, sizeof(Datum) * n);
 	memcpy(side->nulls, slot->tts_isnull, sizeof(bool) * n);
-	fixed[KS_BUFFER_MATCHED] = BoolGetDatum(has_met(side, DatumGetInt32(fixed[KS_BUFFER_PARTITION]),
+	fixed[KS_BUFFER_MATCHED] = BoolGetDatum(side->halves != NULL ? side->half == 1 :
+											has_met(side, DatumGetInt32(fixed[KS_BUFFER_PARTITION]),
 													DatumGetInt64(fixed[KS_BUFFER_OFFSET])));
-	side->least_new = Min(side->least_new, DatumGetTimestampTz(fixed[KS_BUFFER_EVENT_TIME]));
+	event_time = DatumGetTimestampTz(fixed[KS_BUFFER_EVENT_TIME]);
+	side->least_new = Min(side->least_new, event_time);
+	side->greatest_new = Max(side->greatest_new, event_time);
 	old = MemoryContextSwitchTo(receiver->op->cxt);
 	if (side->ntuples == side->maxtuples)
 	{
@@ -329,9 +339,12 @@ join_begin(KsOperator *base, MemoryContext cxt)
 	foreach(lc, op->sides)
 	{
 		JoinSide   *side = lfirst(lc);
-		Relation	rel = table_open(side->buffer, AccessShareLock);
+		Relation	rel;
 		HASHCTL		ctl = {.keysize = sizeof(RowId),.entrysize = sizeof(RowId),.hcxt = cxt};
 
+		if (side->halves != NULL)
+			side->buffer = ks_halves_choose(side->halves, base->watermark, &side->half);
+		rel = table_open(side->buffer, AccessShareLock);
 		side->desc = CreateTupleDescCopy(RelationGetDescr(rel));
 		table_close(rel, NoLock);
 		side->values = palloc(sizeof(Datum) * side->desc->natts);
@@ -340,6 +353,7 @@ join_begin(KsOperator *base, MemoryContext cxt)
 		side->maxtuples = 256;
 		side->tuples = palloc(sizeof(HeapTuple) * side->maxtuples);
 		side->least_new = DT_NOEND;
+		side->greatest_new = DT_NOBEGIN;
 		side->met = side->ref->preserved ?
 			hash_create("kstream rows met", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT) : NULL;
 		side->met_old = NULL;
@@ -465,7 +479,10 @@ apply_side(JoinSide *side)
 
 		ks_writer_append(writer, side->tuples, side->ntuples);
 		ks_writer_close(writer);
-		side->first = Min(side->first, side->least_new);
+		if (side->halves != NULL)
+			ks_halves_added(side->halves, side->ntuples, side->least_new, side->greatest_new);
+		else
+			side->first = Min(side->first, side->least_new);
 	}
 	if (side->nmet_old > 0)
 	{
@@ -491,10 +508,12 @@ join_apply(KsOperator *base)
 
 /* ---------------------------------------------------------------- closing */
 
-/* The watermark that closes the first record of the buffer: greater than its close. */
+/* The least watermark at which there is something to do: greater than the first record's close. */
 static TimestampTz
 close_of_first(const JoinSide *side)
 {
+	if (side->halves != NULL)
+		return ks_halves_next(side->halves);
 	if (TIMESTAMP_IS_NOEND(side->first))
 		return DT_NOEND;
 	if (side->first > END_TIMESTAMP - side->wait - 1)
@@ -531,30 +550,6 @@ read_timestamp(KsStatement *statement, const Datum *values, TimestampTz none)
 	return isnull ? none : DatumGetTimestampTz(value);
 }
 
-/* Closes records of one stream, about limit at most. */
-static void
-close_side(JoinOperator *op, JoinSide *side, TimestampTz watermark, int limit, bool *more)
-{
-	Datum		values[2];
-	TimestampTz last = watermark - side->wait - 1;
-	TimestampTz stop;
-
-	values[0] = TimestampTzGetDatum(last);
-	values[1] = Int64GetDatum(limit - 1);
-	stop = read_timestamp(side->bite, values, last);
-	if (stop < last)
-		*more = true;
-	values[0] = TimestampTzGetDatum(stop);
-	if (side->null_rows != NULL)
-	{
-		JoinReceiver receiver = make_receiver(op, receive_null_row);
-
-		(void) ks_statement_run(side->null_rows, limit, values, &receiver.pub);
-	}
-	(void) change_buffer(side, side->expire, values[0]);
-	side->first = read_timestamp(side->least, NULL, DT_NOEND);
-}
-
 /* Null rows go on from what the batch, or the closings before, have written. */
 static void
 see_own_writes(void)
@@ -563,27 +558,53 @@ see_own_writes(void)
 	UpdateActiveSnapshotCommandId();
 }
 
+/* Closes records of a stream that an outer join keeps, about limit at most. */
+static int64
+close_side(JoinOperator *op, JoinSide *side, TimestampTz watermark, int limit, bool *more)
+{
+	Datum		values[2];
+	TimestampTz last = watermark - side->wait - 1;
+	TimestampTz stop;
+	JoinReceiver receiver = make_receiver(op, receive_null_row);
+	int64		rows;
+
+	values[0] = TimestampTzGetDatum(last);
+	values[1] = Int64GetDatum(limit - 1);
+	stop = read_timestamp(side->bite, values, last);
+	if (stop < last)
+		*more = true;
+	values[0] = TimestampTzGetDatum(stop);
+	op->inner->begin(op->inner, op->close_cxt);
+	(void) ks_statement_run(side->null_rows, limit, values, &receiver.pub);
+	op->inner->finish(op->inner);
+	rows = op->inner->apply(op->inner);
+	(void) change_buffer(side, side->expire, values[0]);
+	side->first = read_timestamp(side->least, NULL, DT_NOEND);
+	see_own_writes();
+	return rows;
+}
+
 /* See operator.h. */
 static int64
 join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
 {
 	JoinOperator *op = (JoinOperator *) base;
-	int64		rows;
+	int64		rows = 0;
 	ListCell   *lc;
 
 	see_own_writes();
-	op->inner->begin(op->inner, op->close_cxt);
 	foreach(lc, op->sides)
 	{
 		JoinSide   *side = lfirst(lc);
 
-		/* more than what a batch brings, so that the buffer does not grow */
-		if (close_of_first(side) <= watermark)
-			close_side(op, side, watermark, Max(limit, 2 * side->ntuples), more);
+		if (close_of_first(side) > watermark)
+			continue;
+		if (side->halves != NULL)
+			ks_halves_expire(side->halves, watermark);
+		else
+			/* more than what a batch brings, so that the buffer does not grow */
+			rows += close_side(op, side, watermark, Max(limit, 2 * side->ntuples), more);
 	}
-	op->inner->finish(op->inner);
-	rows = op->inner->apply(op->inner);
-	see_own_writes();
 	if (op->inner->close != NULL && !*more && op->inner->next_close(op->inner) <= watermark)
 		rows += op->inner->close(op->inner, watermark, limit, more);
 	MemoryContextReset(op->close_cxt);
@@ -620,19 +641,19 @@ create_side(JoinOperator *op, const KsJoinRefPlan *plan)
 
 	side->plan = plan;
 	side->ref = &op->join->refs[plan->ref];
-	side->buffer = ks_join_buffer(op->query->id, side->ref->buffer);
 	side->wait = side->ref->wait + op->join->grace;
 	side->fill = ks_statement_create(op->query, plan->fill_sql, 1, 0, NULL);
 	side->late = ks_statement_create(op->query, plan->late_sql, 1, 0, NULL);
-	if (plan->null_sql != NULL)
+	if (!side->ref->preserved)
 	{
-		side->null_check = ks_statement_create(op->query, plan->null_check_sql, 1, 0, NULL);
-		side->null_rows = ks_statement_create(op->query, plan->null_sql, 0, 1, types);
+		side->halves = ks_halves_open(op->query, side->ref->buffer, side->wait);
+		return side;
 	}
+	side->buffer = ks_join_buffer(op->query->id, side->ref->buffer);
+	side->null_check = ks_statement_create(op->query, plan->null_check_sql, 1, 0, NULL);
+	side->null_rows = ks_statement_create(op->query, plan->null_sql, 0, 1, types);
 	create_buffer_statements(op, side);
-	SPI_connect();
 	side->first = read_timestamp(side->least, NULL, DT_NOEND);
-	SPI_finish();
 	return side;
 }
 
@@ -672,6 +693,7 @@ KsOperator *
 ks_join_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *analysis, KsOperator *inner)
 {
 	JoinOperator *op = palloc0(sizeof(JoinOperator));
+	MemoryContext cxt = CurrentMemoryContext;
 	ListCell   *lc;
 
 	op->base.begin = join_begin;
@@ -686,8 +708,18 @@ ks_join_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *analysis
 	op->query = query;
 	op->join = analysis->join;
 	op->close_cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream join close", ALLOCSET_DEFAULT_SIZES);
+	SPI_connect();
 	foreach(lc, plan->join->refs)
-		op->sides = lappend(op->sides, create_side(op, lfirst(lc)));
+	{
+		JoinSide   *side;
+
+		/* SPI leaves its own context behind */
+		MemoryContextSwitchTo(cxt);
+		side = create_side(op, lfirst(lc));
+		MemoryContextSwitchTo(cxt);
+		op->sides = lappend(op->sides, side);
+	}
+	SPI_finish();
 	foreach(lc, plan->join->marks)
 		op->marks = lappend(op->marks, create_mark(op, lfirst(lc)));
 	return &op->base;

@@ -324,16 +324,24 @@ ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 void
 ks_clear_state(const KsQueryRow *row)
 {
-	List	   *tables = lappend_oid(lappend_oid(lappend_oid(ks_join_buffers(row->id), row->relation),
-												 row->state), row->inputs);
+	const Oid	tables[] = {row->relation, row->state, row->inputs};
 	ListCell   *lc;
 
-	foreach(lc, tables)
+	for (int i = 0; i < lengthof(tables); i++)
 	{
-		if (!OidIsValid(lfirst_oid(lc)))
+		if (!OidIsValid(tables[i]))
+			continue;
+		ks_guard_pass_begin(tables[i]);
+		ks_run_ddl(psprintf("DELETE FROM ONLY %s", qualified_name(tables[i])));
+		ks_guard_pass_end();
+	}
+	/* nobody reads buffers but the query itself */
+	foreach(lc, ks_join_buffers(row->id))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_RELATION)
 			continue;
 		ks_guard_pass_begin(lfirst_oid(lc));
-		ks_run_ddl(psprintf("DELETE FROM ONLY %s", qualified_name(lfirst_oid(lc))));
+		ks_run_ddl(psprintf("TRUNCATE ONLY %s", qualified_name(lfirst_oid(lc))));
 		ks_guard_pass_end();
 	}
 	CommandCounterIncrement();

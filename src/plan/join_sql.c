@@ -78,6 +78,13 @@ ks_join_buffer_name(int32 query, int buffer)
 
 /* See join.h. */
 char *
+ks_join_half_name(int32 query, int buffer, int half)
+{
+	return psprintf("j_%d_%d_%d", query, buffer + 1, half);
+}
+
+/* See join.h. */
+char *
 ks_join_column_name(AttrNumber attnum)
 {
 	return psprintf("c%d", attnum);
@@ -208,8 +215,9 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 		case SIDE_OLD:
 		case SIDE_CLOSING:
 			append_buffer_columns(&sql, ref, false);
-			appendStringInfo(&sql, "s._event_time, s.ctid AS _row FROM kstream_state.%s s%s", buffer,
-							 mode == SIDE_CLOSING ? " WHERE s._event_time <= $1 AND NOT s._matched" : "");
+			appendStringInfo(&sql, "s._event_time, %s AS _row FROM kstream_state.%s s%s",
+							 ref->preserved ? "CASE WHEN NOT s._matched THEN s.ctid END" : "NULL::pg_catalog.tid",
+							 buffer, mode == SIDE_CLOSING ? " WHERE s._event_time <= $1 AND NOT s._matched" : "");
 			break;
 		default:
 			append_buffer_columns(&sql, ref, true);

@@ -12,20 +12,20 @@
 #include "plan/join.h"
 #include "store/join_buffer.h"
 
-/* The table with the name of the buffer, or InvalidOid. */
+/* The table of ours with that name, or InvalidOid. */
 static Oid
-find_buffer(int32 query, int buffer)
+find_table(const char *name)
 {
 	Oid			schema = get_namespace_oid("kstream_state", true);
 
-	return OidIsValid(schema) ? get_relname_relid(ks_join_buffer_name(query, buffer), schema) : InvalidOid;
+	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
 /* See join_buffer.h. */
 Oid
 ks_join_buffer(int32 query, int buffer)
 {
-	Oid			relid = find_buffer(query, buffer);
+	Oid			relid = find_table(ks_join_buffer_name(query, buffer));
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
@@ -36,6 +36,13 @@ ks_join_buffer(int32 query, int buffer)
 }
 
 /* See join_buffer.h. */
+Oid
+ks_join_half(int32 query, int buffer, int half)
+{
+	return find_table(ks_join_half_name(query, buffer, half));
+}
+
+/* See join_buffer.h. */
 List *
 ks_join_buffers(int32 query)
 {
@@ -43,10 +50,16 @@ ks_join_buffers(int32 query)
 
 	for (int i = 0;; i++)
 	{
-		Oid			relid = find_buffer(query, i);
+		Oid			relid = find_table(ks_join_buffer_name(query, i));
 
 		if (!OidIsValid(relid))
 			return result;
 		result = lappend_oid(result, relid);
+		for (int half = 0; half < 2; half++)
+		{
+			relid = ks_join_half(query, i, half);
+			if (OidIsValid(relid))
+				result = lappend_oid(result, relid);
+		}
 	}
 }

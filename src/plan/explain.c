@@ -70,6 +70,34 @@ kind_text(KsAggKind kind)
 	return "";
 }
 
+/* Seconds, for reading. */
+static char *
+seconds(int64 us)
+{
+	return psprintf("%g s", us / 1e6);
+}
+
+/* What becomes of windows, or of rows with an event time. */
+static void
+append_windows(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, KsPlan *plan)
+{
+	if (analysis->window != KS_WINDOW_NONE)
+	{
+		appendStringInfo(buf, "  Window: %s, ", quote_identifier(list_nth(analysis->key_columns, analysis->window_key)));
+		if (analysis->window == KS_WINDOW_SESSION)
+			appendStringInfo(buf, "sessions of gap %s, ", seconds(analysis->session_gap_us));
+		appendStringInfo(buf, "records are late %s after the end%s\n", seconds(row->grace_us),
+						 plan->late_col >= 0 ? "" : " (records are run one by one)");
+	}
+	if (row->emit_final)
+		appendStringInfo(buf, "  Close: rows come when the watermark is %s past the end\n",
+						 seconds(ks_window_close_us(analysis, row)));
+	if (row->retention_us >= 0)
+		appendStringInfo(buf, "  Expiry: rows leave when the watermark is %s past the %s\n",
+						 seconds(ks_window_expiry_us(analysis, row)),
+						 analysis->window != KS_WINDOW_NONE ? "end" : "event time");
+}
+
 /* The operators of a GROUP BY query. */
 static void
 append_aggregate(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, KsPlan *plan)
@@ -164,6 +192,7 @@ ks_explain_query(const KsQueryRow *row)
 		append_aggregate(&buf, row, analysis, plan);
 	else
 		appendStringInfoString(&buf, "Append: every row\n");
+	append_windows(&buf, row, analysis, plan);
 	appendStringInfo(&buf, "Result: table %s", relation_name(row->relation));
 	return buf.data;
 }

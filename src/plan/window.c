@@ -387,11 +387,11 @@ ks_window_find(KsAnalysis *analysis, Query *query)
 
 /* Refuses an option that has nothing to work on. */
 static void
-refuse_option(const char *option, const char *hint)
+refuse_option(const char *option, const char *without, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s is not supported in a continuous query without windows of event time", option),
+			 errmsg("%s is not supported in a continuous query without %s", option, without),
 			 errhint("%s", hint)));
 }
 
@@ -399,22 +399,25 @@ refuse_option(const char *option, const char *hint)
 void
 ks_window_bind(KsAnalysis *analysis, const KsQueryRow *row)
 {
+	const char *what = "windows of event time";
 	const char *hint = "GROUP BY kstream.tumble, kstream.hop or kstream.session over the stream's timestamp column, or over _timestamp where none is declared.";
 	bool		windows = analysis->window != KS_WINDOW_NONE;
 
 	if (!windows && row->emit_final)
-		refuse_option("emit => 'final'", hint);
+		refuse_option("emit => 'final'", what, hint);
 	if (!windows && analysis->join == NULL && row->grace_us != 0)
-		refuse_option("grace", hint);
+		refuse_option("grace", what, hint);
 	if (!windows && row->retention_us >= 0 && analysis->kind == KS_QUERY_AGGREGATE)
-		refuse_option("retention", hint);
+		refuse_option("retention", what, hint);
 	if (!windows && row->retention_us >= 0 && analysis->time_column == 0)
-		refuse_option("retention", "Have the stream's timestamp column, or _timestamp where none is declared, in the select list.");
+		refuse_option("retention", "the event time in its rows",
+					  "Have the stream's timestamp column, or _timestamp where none is declared, in the select list.");
 	if (row->emit_final && row->retention_us >= 0 && row->retention_us <= row->grace_us)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("retention must be greater than grace with emit => 'final'"),
-				 errdetail("A row would leave the table at the moment it appears.")));
+				 errdetail("A row would leave the table at the moment it appears."),
+				 errhint("Leave retention out to keep all rows, or give a longer one.")));
 	/* Rows come into the table when their window closes; until then they are elsewhere. */
 	if (row->emit_final)
 		analysis->state_is_visible = false;

@@ -509,8 +509,10 @@ static void
 rest(KsRunner *r)
 {
 	int			look_again_ms = ks_task_look_again_ms(r->task);
+	int			clock_ms = ks_task_clock_ms(r->task);
 
 	tell_settled(r, true);
+	r->look_at = clock_ms > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), clock_ms) : 0;
 	r->ready = look_again_ms > 0;
 	r->retry_at = r->ready ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), look_again_ms) : 0;
 	if ((r->failures > 0 || r->has_error) && !ks_task_caught_up(r->task))
@@ -569,7 +571,7 @@ ks_runner_run(KsRunner *r)
 {
 	int			fetched;
 
-	r->retry_at = 0;
+	r->retry_at = r->look_at = 0;
 	if (r->task == NULL && !open_task(r))
 		return;
 	fetched = fetch(r);
@@ -588,7 +590,10 @@ ks_runner_due(const KsRunner *r, TimestampTz now, TimestampTz *when)
 
 	*when = 0;
 	if (!r->ready)
-		return false;
+	{
+		*when = r->look_at;
+		return r->look_at != 0 && r->look_at <= now;
+	}
 	if (interval > 0 && r->task != NULL && r->batch_at != 0)
 		due = Max(due, TimestampTzPlusMilliseconds(r->batch_at, interval));
 	if (due <= now)

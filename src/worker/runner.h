@@ -27,6 +27,7 @@ typedef struct KsRunner
 	int			failures;		/* in a row */
 	int			conflicts;		/* of these, the passing ones */
 	TimestampTz retry_at;		/* 0: no need to wait */
+	TimestampTz look_at;		/* look then though nothing has arrived; 0: no need to */
 	TimestampTz batch_at;		/* start of the last batch */
 	TimestampTz published_at;
 	TimestampTz logged_at;

@@ -872,7 +872,6 @@ ks_task_trouble(const KsTask *task)
 int
 ks_task_look_again_ms(const KsTask *task)
 {
-	int			wait_ms = 0;
 	int			failed = task->bootstrap == NULL ? 0 : ks_bootstrap_failed_requests(task->bootstrap);
 	ListCell   *lc;
 
@@ -883,9 +882,14 @@ ks_task_look_again_ms(const KsTask *task)
 		if (!source->connected)
 			failed = Max(failed, source->failed_requests);
 	}
-	if (failed > 0)
-		return Min(failed, LOOK_AGAIN_MAX) * 1000;
-	if (task->watermark.needed && task->bootstrap == NULL)
-		wait_ms = ks_watermark_wait_ms(&task->watermark, task->sources, ks_exec_next_close(task->exec));
-	return wait_ms;
+	return Min(failed, LOOK_AGAIN_MAX) * 1000;
+}
+
+/* See task.h. */
+int
+ks_task_clock_ms(const KsTask *task)
+{
+	if (!task->watermark.needed || task->bootstrap != NULL)
+		return 0;
+	return ks_watermark_wait_ms(&task->watermark, task->sources, ks_exec_next_close(task->exec));
 }

@@ -70,11 +70,11 @@ typedef void (*KsPartitionVisitor) (Oid source, const char *topic, int32 partiti
 									int64 end_offset, TimestampTz stream_time, void *arg);
 extern void ks_task_visit_partitions(const KsTask *task, KsPartitionVisitor fn, void *arg);
 
-/*
- * After how many ms to fetch again though no event tells to, because no broker
- * has answered yet or the clock closes windows then; 0: never.
- */
+/* After how many ms to fetch again though no event tells to, because no broker has answered yet; 0: never. */
 extern int	ks_task_look_again_ms(const KsTask *task);
+
+/* The same because the clock closes windows then; what arrives before is not to wait for it. */
+extern int	ks_task_clock_ms(const KsTask *task);
 
 /* "waiting" reason to show (broker down …), or NULL when all is well. */
 extern const char *ks_task_trouble(const KsTask *task);

@@ -151,7 +151,7 @@ current_watermark(const KsWatermark *wm, List *sources, int64 now)
 		return least;
 	if (TIMESTAMP_IS_NOBEGIN(greatest))
 		return DT_NOBEGIN;
-	return END_TIMESTAMP - greatest > quiet ? greatest + quiet : greatest;
+	return greatest < END_TIMESTAMP - quiet ? greatest + quiet : greatest;
 }
 
 /* See watermark.h. */

@@ -6,8 +6,9 @@
  * over all records.  A row-wise query keeps it because it is linear in its
  * stream: run over two batches and put together, it gives what it gives over
  * both at once.  This file proves that of a query, by structure: on every path
- * of joins at most one item reads a stream, never on the nullable side of an
- * outer join, never below anything that looks at several rows (DISTINCT, LIMIT,
+ * of joins at most one item reads a stream, or several that are bounded in event
+ * time (join.c), never one on the nullable side of an outer join with tables, never
+ * below anything that looks at several rows (DISTINCT, LIMIT,
  * window functions, set operations other than UNION ALL).  One GROUP BY at the
  * top may stand over such a query; its state is then kept per group.  Whatever
  * cannot be proven is refused by name.

@@ -652,6 +652,22 @@ append_filters(StringInfo sql, const KsJoinRef *ref)
 	}
 }
 
+/* By how much a record may be after another at most. */
+static int64
+longest_before(const KsJoin *join, const KsJoinRef *ref)
+{
+	int64		result = 0;
+
+	for (int i = 0; i < join->nrefs; i++)
+	{
+		int64		bound = join->bounds[i * join->nrefs + ref->number];
+
+		if (bound != KS_JOIN_UNBOUNDED)
+			result = Max(result, bound);
+	}
+	return result;
+}
+
 /* The statement that takes rows of the batch into the buffer. */
 static void
 fill_statement(const KsJoin *join, const KsJoinRef *ref, KsJoinRefPlan *plan)
@@ -681,8 +697,10 @@ fill_statement(const KsJoin *join, const KsJoinRef *ref, KsJoinRefPlan *plan)
 		appendStringInfo(&sql, ", %s", deparse_expression(key->expr, deparse_context_for("s", ref->stream), true, false));
 		plan->nkeys++;
 	}
-	appendStringInfo(&sql, " FROM %s s WHERE %s <= %s", qualified(ref->stream),
-					 stream_column(ref, def->meta[KS_META_STREAM_TIME], "s"), close_of(join, ref, "s"));
+	/* the second condition: a time so early that the bounds cannot be computed is bad now, not when it is met */
+	appendStringInfo(&sql, " FROM %s s WHERE %s <= %s AND %s - %s IS NOT NULL", qualified(ref->stream),
+					 stream_column(ref, def->meta[KS_META_STREAM_TIME], "s"), close_of(join, ref, "s"),
+					 ks_join_event_time(ref, "s"), ks_join_interval(longest_before(join, ref)));
 	append_filters(&sql, ref);
 	plan->fill_sql = sql.data;
 }

@@ -34,6 +34,7 @@
 #include "plan/analyze.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
+#include "store/join_buffer.h"
 #include "stream/local_log.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -455,7 +456,7 @@ target_behind(Relation positions, Oid index, const KsTarget *t, int32 generation
 static bool
 closes_windows(const KsQueryRow *row)
 {
-	return row->emit_final || row->retention_us >= 0;
+	return row->emit_final || row->retention_us >= 0 || ks_join_buffers(row->id) != NIL;
 }
 
 /* all_reached: have all queries reached their ends?  Raises KS001 if the time is up, KS002 if one stopped. */

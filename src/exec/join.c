@@ -11,11 +11,12 @@
  * The watermark closes records: what it has passed by more than the time the
  * record waits has no match any more.  Rows of an outer join that have met none
  * then become null rows, which go to the query's operator like all others; and
- * they leave the buffer in the same transaction.  So a null row comes once, and
- * no match can come after it.
+ * they are deleted from the buffer in the same transaction.  So a null row comes
+ * once, and no match can come after it.  All other rows leave when a half of the
+ * buffer is emptied (join_halves.c).
  *
- * Rows of a buffer are marked by TID, which the statements return: nobody else
- * writes to a buffer.
+ * Rows of a buffer are marked by half and TID, which the statements return: nobody
+ * else writes to a buffer.
  *
  * Runs in: worker or a backend that steps, inside a transaction with SPI, as the
  * owner of the query.
@@ -63,19 +64,21 @@ typedef struct JoinSide
 	const KsJoinRef *ref;
 	const KsJoinRefPlan *plan;
 	Oid			buffer;
+	Oid			halves_relid[2];
 	int64		wait;			/* from event time to close, in microseconds */
 	KsStatement *fill;
 	KsStatement *late;
-	KsJoinHalves *halves;		/* no outer join keeps its rows: NULL otherwise */
+	KsJoinHalves *halves;
 
 	/* an outer join keeps its rows: NULL otherwise */
 	KsStatement *null_check;
 	KsStatement *null_rows;
-	KsStatement *mark;
+	KsStatement *mark[2];		/* by half */
 	KsStatement *bite;			/* where to stop closing */
-	KsStatement *expire;
+	KsStatement *forget;		/* what has become null rows */
 	KsStatement *least;
-	TimestampTz first;			/* least event time in the buffer; DT_NOEND: it is empty */
+	TimestampTz closed;			/* event times up to this one have their null rows */
+	TimestampTz first;			/* least event time in the buffer after it; DT_NOEND: none */
 
 	/* of the attempt */
 	int			half;			/* that new rows go to */
@@ -88,9 +91,9 @@ typedef struct JoinSide
 	TimestampTz least_new;
 	TimestampTz greatest_new;
 	HTAB	   *met;			/* RowId: rows of the batch that have met another */
-	Datum	   *met_old;		/* TIDs of rows in the buffer that have */
-	int			nmet_old;
-	int			maxmet_old;
+	Datum	   *met_old[2];		/* TIDs of rows in the buffer that have, by half */
+	int			nmet_old[2];
+	int			maxmet_old[2];
 } JoinSide;
 
 /* One outer join. */
@@ -214,9 +217,9 @@ receive_fill(TupleTableSlot *slot, DestReceiver *self)
 		return true;
 	memcpy(side->values, slot->tts_values, sizeof(Datum) * n);
 	memcpy(side->nulls, slot->tts_isnull, sizeof(bool) * n);
-	fixed[KS_BUFFER_MATCHED] = BoolGetDatum(side->halves != NULL ? side->half == 1 :
-											has_met(side, DatumGetInt32(fixed[KS_BUFFER_PARTITION]),
+	fixed[KS_BUFFER_MATCHED] = BoolGetDatum(has_met(side, DatumGetInt32(fixed[KS_BUFFER_PARTITION]),
 													DatumGetInt64(fixed[KS_BUFFER_OFFSET])));
+	fixed[KS_BUFFER_HALF] = BoolGetDatum(side->half == 1);
 	event_time = DatumGetTimestampTz(fixed[KS_BUFFER_EVENT_TIME]);
 	side->least_new = Min(side->least_new, event_time);
 	side->greatest_new = Max(side->greatest_new, event_time);
@@ -270,24 +273,26 @@ static void
 note_met(JoinOperator *op, JoinSide *side, const Datum *values, const bool *nulls)
 {
 	MemoryContext old;
+	int			half;
 
 	if (!side->ref->preserved)
 		return;
 	if (nulls[0])
 	{
-		RowId		id = {DatumGetInt64(values[2]), DatumGetInt32(values[1])};
+		RowId		id = {DatumGetInt64(values[3]), DatumGetInt32(values[2])};
 
 		(void) hash_search(side->met, &id, HASH_ENTER, NULL);
 		return;
 	}
 	old = MemoryContextSwitchTo(op->cxt);
-	if (side->nmet_old == side->maxmet_old)
+	half = DatumGetBool(values[1]) ? 1 : 0;
+	if (side->nmet_old[half] == side->maxmet_old[half])
 	{
-		side->maxmet_old = side->maxmet_old == 0 ? 256 : side->maxmet_old * 2;
-		side->met_old = side->met_old == NULL ? palloc(sizeof(Datum) * side->maxmet_old) :
-			repalloc_huge(side->met_old, sizeof(Datum) * side->maxmet_old);
+		side->maxmet_old[half] = side->maxmet_old[half] == 0 ? 256 : side->maxmet_old[half] * 2;
+		side->met_old[half] = side->met_old[half] == NULL ? palloc(sizeof(Datum) * side->maxmet_old[half]) :
+			repalloc_huge(side->met_old[half], sizeof(Datum) * side->maxmet_old[half]);
 	}
-	side->met_old[side->nmet_old++] = datumCopy(values[0], false, sizeof(ItemPointerData));
+	side->met_old[half][side->nmet_old[half]++] = datumCopy(values[0], false, sizeof(ItemPointerData));
 	MemoryContextSwitchTo(old);
 }
 
@@ -342,9 +347,7 @@ join_begin(KsOperator *base, MemoryContext cxt)
 		Relation	rel;
 		HASHCTL		ctl = {.keysize = sizeof(RowId),.entrysize = sizeof(RowId),.hcxt = cxt};
 
-		if (side->halves != NULL)
-			side->buffer = ks_halves_choose(side->halves, base->watermark, &side->half);
-		rel = table_open(side->buffer, AccessShareLock);
+		rel = table_open(ks_halves_choose(side->halves, base->watermark, &side->half), AccessShareLock);
 		side->desc = CreateTupleDescCopy(RelationGetDescr(rel));
 		table_close(rel, NoLock);
 		side->values = palloc(sizeof(Datum) * side->desc->natts);
@@ -356,8 +359,9 @@ join_begin(KsOperator *base, MemoryContext cxt)
 		side->greatest_new = DT_NOBEGIN;
 		side->met = side->ref->preserved ?
 			hash_create("kstream rows met", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT) : NULL;
-		side->met_old = NULL;
-		side->nmet_old = side->maxmet_old = 0;
+		memset(side->met_old, 0, sizeof(side->met_old));
+		memset(side->nmet_old, 0, sizeof(side->nmet_old));
+		memset(side->maxmet_old, 0, sizeof(side->maxmet_old));
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -457,16 +461,13 @@ join_finish(KsOperator *base)
 
 /* ---------------------------------------------------------------- writing */
 
-/* Runs a statement that changes the buffer. */
-static uint64
-change_buffer(JoinSide *side, KsStatement *statement, Datum value)
+/* Runs a statement that changes the buffer or a half of it. */
+static void
+change_buffer(Oid relid, KsStatement *statement, const Datum *values)
 {
-	uint64		changed;
-
-	ks_guard_pass_begin(side->buffer);
-	changed = ks_statement_run(statement, 1, &value, NULL);
+	ks_guard_pass_begin(relid);
+	(void) ks_statement_run(statement, 1, values, NULL);
 	ks_guard_pass_end();
-	return changed;
 }
 
 /* Writes to the buffer of one stream. */
@@ -475,21 +476,23 @@ apply_side(JoinSide *side)
 {
 	if (side->ntuples > 0)
 	{
-		KsTableWriter *writer = ks_writer_open(side->buffer, NIL, NULL);
+		KsTableWriter *writer = ks_writer_open(side->halves_relid[side->half], NIL, NULL);
 
 		ks_writer_append(writer, side->tuples, side->ntuples);
 		ks_writer_close(writer);
-		if (side->halves != NULL)
-			ks_halves_added(side->halves, side->ntuples, side->least_new, side->greatest_new);
-		else
-			side->first = Min(side->first, side->least_new);
+		ks_halves_added(side->halves, side->ntuples, side->least_new, side->greatest_new);
+		side->first = Min(side->first, side->least_new);
+		side->closed = Min(side->closed, side->least_new - 1);
 	}
-	if (side->nmet_old > 0)
+	for (int half = 0; half < 2; half++)
 	{
-		ArrayType  *tids = construct_array(side->met_old, side->nmet_old, TIDOID,
-										   sizeof(ItemPointerData), false, TYPALIGN_SHORT);
+		Datum		tids;
 
-		(void) change_buffer(side, side->mark, PointerGetDatum(tids));
+		if (side->nmet_old[half] == 0)
+			continue;
+		tids = PointerGetDatum(construct_array(side->met_old[half], side->nmet_old[half], TIDOID,
+											   sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+		change_buffer(side->halves_relid[half], side->mark[half], &tids);
 	}
 }
 
@@ -508,15 +511,12 @@ join_apply(KsOperator *base)
 
 /* ---------------------------------------------------------------- closing */
 
-/* The least watermark at which there is something to do: greater than the first record's close. */
+/* The least watermark at which there are null rows: greater than the first record's close. */
 static TimestampTz
 close_of_first(const JoinSide *side)
 {
-	if (side->halves != NULL)
-		return ks_halves_next(side->halves);
-	if (TIMESTAMP_IS_NOEND(side->first))
-		return DT_NOEND;
-	if (side->first > END_TIMESTAMP - side->wait - 1)
+	if (!side->ref->preserved || TIMESTAMP_IS_NOEND(side->first) ||
+		side->first > END_TIMESTAMP - side->wait - 1)
 		return DT_NOEND;
 	return side->first + side->wait + 1;
 }
@@ -530,7 +530,11 @@ join_next_close(KsOperator *base)
 	ListCell   *lc;
 
 	foreach(lc, op->sides)
-		next = Min(next, close_of_first(lfirst(lc)));
+	{
+		JoinSide   *side = lfirst(lc);
+
+		next = Min(next, Min(close_of_first(side), ks_halves_next(side->halves)));
+	}
 	if (op->inner->next_close != NULL)
 		next = Min(next, op->inner->next_close(op->inner));
 	return next;
@@ -558,18 +562,19 @@ see_own_writes(void)
 	UpdateActiveSnapshotCommandId();
 }
 
-/* Closes records of a stream that an outer join keeps, about limit at most. */
+/* Makes null rows of a stream that an outer join keeps, about limit at most. */
 static int64
 close_side(JoinOperator *op, JoinSide *side, TimestampTz watermark, int limit, bool *more)
 {
-	Datum		values[2];
+	Datum		values[3];
 	TimestampTz last = watermark - side->wait - 1;
 	TimestampTz stop;
 	JoinReceiver receiver = make_receiver(op, receive_null_row);
 	int64		rows;
 
 	values[0] = TimestampTzGetDatum(last);
-	values[1] = Int64GetDatum(limit - 1);
+	values[1] = TimestampTzGetDatum(side->closed);
+	values[2] = Int64GetDatum(limit - 1);
 	stop = read_timestamp(side->bite, values, last);
 	if (stop < last)
 		*more = true;
@@ -578,8 +583,9 @@ close_side(JoinOperator *op, JoinSide *side, TimestampTz watermark, int limit, b
 	(void) ks_statement_run(side->null_rows, limit, values, &receiver.pub);
 	op->inner->finish(op->inner);
 	rows = op->inner->apply(op->inner);
-	(void) change_buffer(side, side->expire, values[0]);
-	side->first = read_timestamp(side->least, NULL, DT_NOEND);
+	change_buffer(side->buffer, side->forget, values);
+	side->closed = stop;
+	side->first = read_timestamp(side->least, values, DT_NOEND);
 	see_own_writes();
 	return rows;
 }
@@ -596,14 +602,14 @@ join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
 	foreach(lc, op->sides)
 	{
 		JoinSide   *side = lfirst(lc);
+		bool		left = false;
 
-		if (close_of_first(side) > watermark)
-			continue;
-		if (side->halves != NULL)
+		/* more than what a batch brings, so that the buffer does not grow */
+		if (close_of_first(side) <= watermark)
+			rows += close_side(op, side, watermark, Max(limit, 2 * side->ntuples), &left);
+		if (!left)
 			ks_halves_expire(side->halves, watermark);
-		else
-			/* more than what a batch brings, so that the buffer does not grow */
-			rows += close_side(op, side, watermark, Max(limit, 2 * side->ntuples), more);
+		*more |= left;
 	}
 	if (op->inner->close != NULL && !*more && op->inner->next_close(op->inner) <= watermark)
 		rows += op->inner->close(op->inner, watermark, limit, more);
@@ -613,47 +619,54 @@ join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
 
 /* ---------------------------------------------------------------- set-up */
 
-/* The statements that work on the buffer alone. */
+/* The statements for null rows that work on the buffer alone. */
 static void
 create_buffer_statements(JoinOperator *op, JoinSide *side)
 {
-	const Oid	types[] = {TIMESTAMPTZOID, INT8OID};
+	const Oid	types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
 	const Oid	tids[] = {TIDARRAYOID};
+	const char *range = "_event_time <= $1 AND _event_time > $2 AND NOT _matched";
 	char	   *name = psprintf("kstream_state.%s", ks_join_buffer_name(op->query->id, side->ref->buffer));
 
-	side->mark = ks_statement_create(op->query, psprintf("UPDATE %s SET _matched = true WHERE ctid = ANY ($1)", name),
-									 0, 1, tids);
-	side->bite = ks_statement_create(op->query, psprintf("SELECT _event_time FROM %s WHERE _event_time <= $1"
-														 " ORDER BY _event_time OFFSET $2 LIMIT 1", name),
-									 0, 2, types);
-	side->expire = ks_statement_create(op->query, psprintf("DELETE FROM %s WHERE _event_time <= $1", name),
-									   0, 1, types);
-	side->least = ks_statement_create(op->query, psprintf("SELECT _event_time FROM %s ORDER BY _event_time LIMIT 1", name),
-									  0, 0, NULL);
+	for (int half = 0; half < 2; half++)
+		side->mark[half] = ks_statement_create(op->query, psprintf("UPDATE ONLY kstream_state.%s SET _matched = true WHERE ctid = ANY ($1)",
+																   ks_join_half_name(op->query->id, side->ref->buffer, half)),
+											   0, 1, tids);
+	side->bite = ks_statement_create(op->query, psprintf("SELECT _event_time FROM %s WHERE %s ORDER BY _event_time OFFSET $3 LIMIT 1",
+														 name, range), 0, 3, types);
+	side->forget = ks_statement_create(op->query, psprintf("DELETE FROM %s WHERE %s", name, range), 0, 2, types);
+	side->least = ks_statement_create(op->query, psprintf("SELECT _event_time FROM %s WHERE _event_time > $1 ORDER BY _event_time LIMIT 1",
+														  name), 0, 1, types);
 }
 
 /* One stream of the join. */
 static JoinSide *
 create_side(JoinOperator *op, const KsJoinRefPlan *plan)
 {
-	const Oid	types[] = {TIMESTAMPTZOID};
+	const Oid	types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
 	JoinSide   *side = palloc0(sizeof(JoinSide));
+	Datum		closed;
 
 	side->plan = plan;
 	side->ref = &op->join->refs[plan->ref];
 	side->wait = side->ref->wait + op->join->grace;
+	side->buffer = ks_join_buffer(op->query->id, side->ref->buffer);
+	for (int half = 0; half < 2; half++)
+		side->halves_relid[half] = ks_join_half(op->query->id, side->ref->buffer, half);
+	side->closed = DT_NOBEGIN;
+	side->first = DT_NOEND;
 	side->fill = ks_statement_create(op->query, plan->fill_sql, 1, 0, NULL);
 	side->late = ks_statement_create(op->query, plan->late_sql, 1, 0, NULL);
-	if (!side->ref->preserved)
+	if (side->ref->preserved)
 	{
-		side->halves = ks_halves_open(op->query, side->ref->buffer, side->wait);
-		return side;
+		side->null_check = ks_statement_create(op->query, plan->null_check_sql, 1, 0, NULL);
+		side->null_rows = ks_statement_create(op->query, plan->null_sql, 0, 2, types);
+		create_buffer_statements(op, side);
+		closed = TimestampTzGetDatum(side->closed);
+		side->first = read_timestamp(side->least, &closed, DT_NOEND);
+		MemoryContextSwitchTo(GetMemoryChunkContext(side)); /* SPI leaves its own behind */
 	}
-	side->buffer = ks_join_buffer(op->query->id, side->ref->buffer);
-	side->null_check = ks_statement_create(op->query, plan->null_check_sql, 1, 0, NULL);
-	side->null_rows = ks_statement_create(op->query, plan->null_sql, 0, 1, types);
-	create_buffer_statements(op, side);
-	side->first = read_timestamp(side->least, NULL, DT_NOEND);
+	side->halves = ks_halves_open(op->query, side->ref->buffer, side->wait);
 	return side;
 }
 
@@ -742,7 +755,7 @@ ks_join_forget_plans(KsOperator *base)
 	foreach(lc, op->sides)
 	{
 		JoinSide   *side = lfirst(lc);
-		KsStatement *statements[] = {side->null_rows, side->bite, side->expire, side->least};
+		KsStatement *statements[] = {side->null_rows, side->bite, side->forget, side->least};
 
 		for (int i = 0; i < lengthof(statements); i++)
 		{

@@ -4,12 +4,10 @@
  *
  * A buffer (kstream_state.j_<query>_<n>) keeps the columns of a stream that the
  * query reads, as c<attribute number>, and what the join needs of every record:
- * _event_time, _stream_time, _partition, _offset.  An index finds partners by keys
- * and event time.
- *
- * Where an outer join keeps the stream's rows, _matched tells which have met one
- * of the other stream, and another index finds what the watermark has passed.
- * Other buffers are two halves, see join_halves.c.
+ * _event_time, _stream_time, _partition, _offset, _matched (by an outer join that
+ * keeps its rows) and _half: it is partitioned into two halves, see join_halves.c.
+ * An index finds partners by keys and event time; where an outer join keeps the
+ * rows, another one finds what the watermark has passed.
  *
  * Runs in: any backend, inside a transaction with SPI.
  */
@@ -90,8 +88,9 @@ create_halves(const KsJoin *join, const KsJoinRef *ref, const KsQueryRow *row)
 		char	   *name = ks_join_half_name(join->id, ref->buffer, half);
 
 		ks_run_ddl(psprintf("CREATE TABLE kstream_state.%s PARTITION OF kstream_state.%s FOR VALUES IN (%s)"
-							" WITH (autovacuum_vacuum_insert_threshold = -1)",
-							name, ks_join_buffer_name(join->id, ref->buffer), half == 0 ? "false" : "true"));
+							" WITH (fillfactor = %d, autovacuum_vacuum_insert_threshold = -1)",
+							name, ks_join_buffer_name(join->id, ref->buffer), half == 0 ? "false" : "true",
+							ref->preserved ? 85 : 100));
 		(void) ks_adopt_table(name, row);
 	}
 }
@@ -113,15 +112,14 @@ create_buffer(const KsJoin *join, const KsJoinRef *ref, const KsQueryRow *row)
 		ks_append_column(&sql, ks_join_column_name(attnum), column->typid, column->typmod, column->collation);
 		appendStringInfoString(&sql, ", ");
 	}
-	appendStringInfo(&sql, "_event_time timestamptz, _stream_time timestamptz, _partition int4, _offset int8, %s",
-					 ref->preserved ? "_matched bool) WITH (fillfactor = 85)" : "_half bool) PARTITION BY LIST (_half)");
+	appendStringInfoString(&sql, "_event_time timestamptz, _stream_time timestamptz, _partition int4, _offset int8,"
+						   " _matched bool, _half bool) PARTITION BY LIST (_half)");
 	ks_run_ddl(sql.data);
 	ks_run_ddl(key_index(join, ref));
-	(void) ks_adopt_table(name, row);
-	if (!ref->preserved)
-		create_halves(join, ref, row);
-	else if (ref->keys != NIL)
+	if (ref->preserved && ref->keys != NIL)
 		ks_run_ddl(psprintf("CREATE INDEX ON kstream_state.%s (_event_time)", name));
+	(void) ks_adopt_table(name, row);
+	create_halves(join, ref, row);
 }
 
 /* See join.h. */

@@ -94,12 +94,6 @@ ks_halves_open(const KsQueryRow *query, int buffer, int64 wait)
 
 		MemoryContextSwitchTo(cxt); /* SPI leaves its own behind */
 		half->relid = ks_join_half(query->id, buffer, i);
-		if (!OidIsValid(half->relid))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("buffer \"%s\" of a continuous query does not exist",
-							ks_join_half_name(query->id, buffer, i)),
-					 errhint("Drop the relation and create its query anew.")));
 		half->name = psprintf("kstream_state.%s", ks_join_half_name(query->id, buffer, i));
 		load_half(half);
 	}

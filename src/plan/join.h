@@ -75,7 +75,8 @@ typedef enum KsBufferColumn
 	KS_BUFFER_STREAM_TIME,
 	KS_BUFFER_PARTITION,
 	KS_BUFFER_OFFSET,
-	KS_BUFFER_MATCHED,			/* or, where no outer join keeps the rows, _half: of the buffer */
+	KS_BUFFER_MATCHED,			/* an outer join keeps the row, and it has met another */
+	KS_BUFFER_HALF,				/* of the buffer */
 	KS_BUFFER_COLUMNS
 } KsBufferColumn;
 
@@ -88,11 +89,11 @@ typedef struct KsJoinRefPlan
 	char	   *fill_sql;		/* rows of the batch for the buffer */
 	char	   *late_sql;		/* (_partition, _offset, close) of late records */
 	char	   *null_check_sql; /* null rows of the batch, as a test; NULL: keeps no rows */
-	char	   *null_sql;		/* null rows of the buffer up to event time $1 */
+	char	   *null_sql;		/* null rows of the buffer up to event time $1, after $2 */
 } KsJoinRefPlan;
 
 /* One side of a match, as the statements return it. */
-#define KS_MATCH_COLUMNS 3		/* _row tid (NULL: of the batch, or known to have met), _partition, _offset */
+#define KS_MATCH_COLUMNS 4		/* _row tid (NULL: of the batch, or known to have met), _half, _partition, _offset */
 
 /* Marks the matches of an outer join: left and right side, KS_MATCH_COLUMNS each. */
 typedef struct KsJoinMarkPlan
@@ -123,7 +124,7 @@ extern char *ks_join_compile(KsJoin *join, Query *base, KsJoinPlan *plan);
 
 /* Name of a buffer, in schema kstream_state; a query's are numbered from 0. */
 extern char *ks_join_buffer_name(int32 query, int buffer);
-/* Name of one of the two halves (0, 1) of a buffer that has them. */
+/* Name of one of the two halves (0, 1) of a buffer. */
 extern char *ks_join_half_name(int32 query, int buffer, int half);
 
 /* The event time of a row of the stream as an SQL expression; alias: qualifies the columns. */

@@ -55,17 +55,18 @@ typedef enum SideMode
 	SIDE_STREAM,				/* the stream itself: it is joined with no other */
 	SIDE_NEW,
 	SIDE_OLD,
-	SIDE_CLOSING				/* old rows without a match up to event time $1 */
+	SIDE_CLOSING				/* old rows without a match up to event time $1, after $2 */
 } SideMode;
 
 /* A column of a sub-select after those of the stream. */
 typedef enum SideColumn
 {
 	SIDE_EVENT_TIME = 1,		/* _event_time */
-	SIDE_ROW					/* _row: tid in the buffer */
+	SIDE_ROW,					/* _row: tid in the half of the buffer */
+	SIDE_HALF					/* _half */
 } SideColumn;
 
-static const Oid side_column_types[] = {InvalidOid, TIMESTAMPTZOID, TIDOID};
+static const Oid side_column_types[] = {InvalidOid, TIMESTAMPTZOID, TIDOID, BOOLOID};
 
 /* ---------------------------------------------------------------- names and pieces of SQL */
 
@@ -207,7 +208,8 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 	{
 		case SIDE_NEW:
 			append_stream_columns(&sql, ref);
-			appendStringInfo(&sql, "%s AS _event_time, NULL::pg_catalog.tid AS _row FROM %s s WHERE %s <= %s",
+			appendStringInfo(&sql, "%s AS _event_time, NULL::pg_catalog.tid AS _row, NULL::pg_catalog.bool AS _half"
+							 " FROM %s s WHERE %s <= %s",
 							 ks_join_event_time(ref, "s"), qualified(ref->stream),
 							 stream_column(ref, ref->def->meta[KS_META_STREAM_TIME], "s"),
 							 close_of(join, ref, "s"));
@@ -215,23 +217,23 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 		case SIDE_OLD:
 		case SIDE_CLOSING:
 			append_buffer_columns(&sql, ref, false);
-			appendStringInfo(&sql, "s._event_time, %s AS _row FROM kstream_state.%s s%s",
-							 ref->preserved ? "CASE WHEN NOT s._matched THEN s.ctid END" : "NULL::pg_catalog.tid",
-							 buffer, mode == SIDE_CLOSING ? " WHERE s._event_time <= $1 AND NOT s._matched" : "");
+			appendStringInfo(&sql, "s._event_time, CASE WHEN NOT s._matched THEN s.ctid END AS _row, s._half"
+							 " FROM kstream_state.%s s%s", buffer, mode == SIDE_CLOSING ?
+							 " WHERE s._event_time <= $1 AND s._event_time > $2 AND NOT s._matched" : "");
 			break;
 		default:
 			append_buffer_columns(&sql, ref, true);
-			appendStringInfoString(&sql, "NULL::pg_catalog.timestamptz AS _event_time, NULL::pg_catalog.tid AS _row WHERE false");
+			appendStringInfoString(&sql, "NULL::pg_catalog.timestamptz AS _event_time, NULL::pg_catalog.tid AS _row, NULL::pg_catalog.bool AS _half WHERE false");
 	}
 	return sql.data;
 }
 
-/* Parses a statement of ours; $1 is a timestamptz. */
+/* Parses a statement of ours; $1 and $2 are timestamptz. */
 static Query *
 parse_sql(const char *sql)
 {
 	RawStmt    *raw = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_DEFAULT));
-	Oid			types[] = {TIMESTAMPTZOID};
+	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
 
 	return parse_analyze_fixedparams(raw, sql, types, lengthof(types), NULL);
 }
@@ -485,6 +487,7 @@ add_match_columns(const KsJoin *join, Copy *copy, const KsJoinOuter *outer, KsLe
 		KsPlace    *place = list_nth(copy->levels->places, refs[i]);
 		Var		   *columns[KS_MATCH_COLUMNS] = {
 			side_column(join, place, refs[i], SIDE_ROW, level),
+			side_column(join, place, refs[i], SIDE_HALF, level),
 			meta_column(join, place, refs[i], KS_META_PARTITION, level),
 			meta_column(join, place, refs[i], KS_META_OFFSET, level)
 		};
@@ -684,7 +687,7 @@ fill_statement(const KsJoin *join, const KsJoinRef *ref, KsJoinRefPlan *plan)
 		appendStringInfo(&sql, "%s, ", stream_column(ref, attnum, "s"));
 		plan->ncolumns++;
 	}
-	appendStringInfo(&sql, "%s, %s, %s, %s, false", ks_join_event_time(ref, "s"),
+	appendStringInfo(&sql, "%s, %s, %s, %s, false, false", ks_join_event_time(ref, "s"),
 					 stream_column(ref, def->meta[KS_META_STREAM_TIME], "s"),
 					 stream_column(ref, def->meta[KS_META_PARTITION], "s"),
 					 stream_column(ref, def->meta[KS_META_OFFSET], "s"));

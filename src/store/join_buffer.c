@@ -21,25 +21,32 @@ find_table(const char *name)
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
-/* See join_buffer.h. */
-Oid
-ks_join_buffer(int32 query, int buffer)
+/* The table of ours with that name; an error if it is missing. */
+static Oid
+need_table(const char *name)
 {
-	Oid			relid = find_table(ks_join_buffer_name(query, buffer));
+	Oid			relid = find_table(name);
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("buffer \"%s\" of a continuous query does not exist", ks_join_buffer_name(query, buffer)),
+				 errmsg("buffer \"%s\" of a continuous query does not exist", name),
 				 errhint("Drop the relation and create its query anew.")));
 	return relid;
 }
 
 /* See join_buffer.h. */
 Oid
+ks_join_buffer(int32 query, int buffer)
+{
+	return need_table(ks_join_buffer_name(query, buffer));
+}
+
+/* See join_buffer.h. */
+Oid
 ks_join_half(int32 query, int buffer, int half)
 {
-	return find_table(ks_join_half_name(query, buffer, half));
+	return need_table(ks_join_half_name(query, buffer, half));
 }
 
 /* See join_buffer.h. */
@@ -57,7 +64,7 @@ ks_join_buffers(int32 query)
 		result = lappend_oid(result, relid);
 		for (int half = 0; half < 2; half++)
 		{
-			relid = ks_join_half(query, i, half);
+			relid = find_table(ks_join_half_name(query, i, half));
 			if (OidIsValid(relid))
 				result = lappend_oid(result, relid);
 		}

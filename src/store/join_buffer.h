@@ -2,10 +2,9 @@
  * join_buffer.h
  *		The buffers of joins of streams: tables kstream_state.j_<query>_<n>.
  *
- * A buffer holds the rows of one stream of a join until their close.  Where no
- * outer join needs the single row, it has two halves, j_<query>_<n>_0 and _1, so
- * that what is closed is removed by truncating one.  Buffers are found by name,
- * not through the catalog.
+ * A buffer holds the rows of one stream of a join until their close.  It has two
+ * halves, j_<query>_<n>_0 and _1, so that what is closed is removed by truncating
+ * one.  Buffers are found by name, not through the catalog.
  */
 #ifndef KS_JOIN_BUFFER_H
 #define KS_JOIN_BUFFER_H
@@ -16,7 +15,7 @@
 /* A buffer of the query, numbered from 0; an error if it is missing. */
 extern Oid	ks_join_buffer(int32 query, int buffer);
 
-/* One half (0, 1) of a buffer that has them, else InvalidOid. */
+/* One half (0, 1) of a buffer; an error if it is missing. */
 extern Oid	ks_join_half(int32 query, int buffer, int half);
 
 /* All tables of the buffers of the query, halves after the whole (oid list). */

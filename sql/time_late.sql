@@ -86,6 +86,7 @@ SELECT q, late_of('SELECT ' || q) FROM unnest(ARRAY[
 	$$w, count(*) FROM (SELECT kstream.tumble(ts, '1 hour') w FROM d UNION ALL SELECT kstream.tumble(_timestamp, '1 hour') FROM p) x GROUP BY w$$,
 	$$kstream.tumble(d.ts, '1 hour') w, l.label, count(*) FROM d LEFT JOIN labels l ON l.t = d.ts GROUP BY 1, 2$$,
 	$$kstream.tumble(ts, '1 hour') w, count(*) FROM d LEFT JOIN (SELECT t AS ts, label FROM labels) l USING (ts) GROUP BY 1$$,
+	$$kstream.tumble(j.ts, '1 hour') w, j.label, count(*) FROM (d LEFT JOIN (SELECT t AS ts, label FROM labels) l USING (ts)) AS j GROUP BY 1, 2$$,
 	$$x.w, count(*) FROM (WITH c AS (SELECT kstream.tumble(ts, '1 hour') w FROM d) SELECT * FROM c) x GROUP BY 1$$,
 	$$kstream.hop(ts, '1 hour', '1 hour') w, count(*) FROM d GROUP BY w$$,
 	$$kstream.session(ts, '1 hour') w, count(*) FROM d GROUP BY w$$,

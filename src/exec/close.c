@@ -138,6 +138,25 @@ delete_row(KsTableWriter *writer, AggGroup *group)
 	return true;
 }
 
+/*
+ * delete_collected
+ *		Deletes the rows that collect_due has found.  One that is not found again by
+ *		its key would be due for ever.
+ */
+static int64
+delete_collected(AggregateOperator *op, KsTableWriter *writer)
+{
+	int			n = ks_group_table_count(op->groups);
+
+	for (int g = 0; g < n; g++)
+	{
+		if (!delete_row(writer, (AggGroup *) ks_group_table_nth(op->groups, g)))
+			elog(ERROR, "row of a closed window is not found by its key in \"%s\"",
+				 RelationGetRelationName(writer->rel));
+	}
+	return n;
+}
+
 /* See aggregate_int.h. */
 IndexScanDesc
 ks_aggregate_scan_inputs(KsTableWriter *writer)
@@ -217,8 +236,7 @@ emit_windows(AggregateOperator *op, TimestampTz end, int limit, bool *more)
 	load_groups(op);
 	written = ks_aggregate_write_result(op);
 	KS_FAULT("between_emit_and_delete");
-	for (int g = 0; g < ks_group_table_count(op->groups); g++)
-		delete_row(writer, (AggGroup *) ks_group_table_nth(op->groups, g));
+	(void) delete_collected(op, writer);
 	delete_inputs(op);
 	op->next_emit = least_end(op, writer);
 	ks_writer_close(writer);
@@ -233,6 +251,7 @@ expire_windows(AggregateOperator *op, TimestampTz end, int limit, bool *more)
 	bool		from_result = op->state_is_visible || op->query->emit_final;
 	KsTableWriter *writer;
 	int64		deleted = 0;
+	int64		collected;
 
 	begin_close(op);
 	writer = from_result ? ks_writer_open(op->query->relation, op->result_keys, op->result_hints) :
@@ -250,12 +269,11 @@ expire_windows(AggregateOperator *op, TimestampTz end, int limit, bool *more)
 		ks_writer_close(result);
 	}
 	KS_FAULT("between_table_and_state");
-	for (int g = 0; g < ks_group_table_count(op->groups); g++)
-		deleted += delete_row(writer, (AggGroup *) ks_group_table_nth(op->groups, g)) && from_result;
+	collected = delete_collected(op, writer);
 	op->next_expiry = least_end(op, writer);
 	ks_writer_close(writer);
 	op->writer = NULL;
-	return deleted;
+	return from_result ? collected : deleted;
 }
 
 /* See operator.h. */

@@ -229,6 +229,71 @@ arrival_matters(KsAnalysis *analysis)
 }
 
 /*
+ * stream_below
+ *		Number of the stream in the join tree whose columns can be named, or 0.  An
+ *		alias of a join hides what is joined.
+ */
+static int
+stream_below(Query *query, Node *node)
+{
+	if (IsA(node, RangeTblRef))
+	{
+		int			varno = ((RangeTblRef *) node)->rtindex;
+		RangeTblEntry *rte = rt_fetch(varno, query->rtable);
+
+		return rte->rtekind == RTE_RELATION && ks_is_stream(rte->relid) ? varno : 0;
+	}
+	if (IsA(node, FromExpr))
+	{
+		ListCell   *lc;
+		int			varno = 0;
+
+		foreach(lc, ((FromExpr *) node)->fromlist)
+		{
+			if (varno == 0)
+				varno = stream_below(query, lfirst(lc));
+		}
+		return varno;
+	}
+	else
+	{
+		JoinExpr   *join = castNode(JoinExpr, node);
+		int			varno = join->alias != NULL ? 0 : stream_below(query, join->larg);
+
+		return varno != 0 || join->alias != NULL ? varno : stream_below(query, join->rarg);
+	}
+}
+
+/*
+ * stream_columns
+ *		Metadata columns of the stream in FROM, as Vars; NIL if it is not there, but
+ *		in a sub-query or behind an alias.  *source: the stream.
+ */
+static List *
+stream_columns(Query *query, const KsMetaColumn *columns, int ncolumns, Oid *source)
+{
+	int			varno = query->setOperations != NULL ? 0 : stream_below(query, (Node *) query->jointree);
+	List	   *result = NIL;
+	Relation	rel;
+	KsStreamDef *def;
+
+	if (varno == 0)
+		return NIL;
+	*source = rt_fetch(varno, query->rtable)->relid;
+	rel = table_open(*source, AccessShareLock);
+	def = ks_stream_def_load(rel);
+	table_close(rel, NoLock);
+	for (int i = 0; i < ncolumns; i++)
+	{
+		KsColumnDef *column = &def->columns[def->meta[columns[i]] - 1];
+
+		result = lappend(result, makeVar(varno, column->attnum, column->typid, column->typmod,
+										 column->collation, 0));
+	}
+	return result;
+}
+
+/*
  * order_by_offset
  *		Sorts the rows of a batch by partition and offset of the stream in FROM.
  *		False if the stream is not there, but in a sub-query.
@@ -236,39 +301,24 @@ arrival_matters(KsAnalysis *analysis)
 static bool
 order_by_offset(Query *query)
 {
-	int			varno;
 	const KsMetaColumn by[] = {KS_META_PARTITION, KS_META_OFFSET};
+	Oid			source;
+	List	   *columns = stream_columns(query, by, lengthof(by), &source);
+	ListCell   *lc;
 
-	for (varno = 1; varno <= list_length(query->rtable); varno++)
+	foreach(lc, columns)
 	{
-		RangeTblEntry *rte = rt_fetch(varno, query->rtable);
-		Relation	rel;
-		KsStreamDef *def;
+		Var		   *var = lfirst_node(Var, lc);
+		SortGroupClause *clause = makeNode(SortGroupClause);
+		TargetEntry *tle = makeTargetEntry((Expr *) var, list_length(query->targetList) + 1, NULL, true);
 
-		if (rte->rtekind != RTE_RELATION || !rte->inFromCl || !ks_is_stream(rte->relid))
-			continue;
-		rel = table_open(rte->relid, AccessShareLock);
-		def = ks_stream_def_load(rel);
-		for (int i = 0; i < lengthof(by); i++)
-		{
-			AttrNumber	attnum = def->meta[by[i]];
-			KsColumnDef *column = &def->columns[attnum - 1];
-			SortGroupClause *clause = makeNode(SortGroupClause);
-			TargetEntry *tle;
-
-			tle = makeTargetEntry((Expr *) makeVar(varno, attnum, column->typid, column->typmod,
-												   column->collation, 0),
-								  list_length(query->targetList) + 1, NULL, true);
-			query->targetList = lappend(query->targetList, tle);
-			get_sort_group_operators(column->typid, true, true, false,
-									 &clause->sortop, &clause->eqop, NULL, &clause->hashable);
-			clause->tleSortGroupRef = assignSortGroupRef(tle, query->targetList);
-			query->sortClause = lappend(query->sortClause, clause);
-		}
-		table_close(rel, NoLock);
-		return true;
+		query->targetList = lappend(query->targetList, tle);
+		get_sort_group_operators(var->vartype, true, true, false,
+								 &clause->sortop, &clause->eqop, NULL, &clause->hashable);
+		clause->tleSortGroupRef = assignSortGroupRef(tle, query->targetList);
+		query->sortClause = lappend(query->sortClause, clause);
 	}
-	return false;
+	return columns != NIL;
 }
 
 /* The row statement of an aggregate. */
@@ -298,39 +348,25 @@ compile_row_statement(KsAnalysis *analysis, KsPlan *plan, List *tlist)
 static List *
 plan_late_columns(KsPlan *plan, KsAnalysis *analysis, List *tlist)
 {
-	const KsMetaColumn columns[] = {KS_META_STREAM_TIME, KS_META_PARTITION, KS_META_OFFSET};
-	Query	   *query = analysis->query;
+	const KsMetaColumn meta[] = {KS_META_STREAM_TIME, KS_META_PARTITION, KS_META_OFFSET};
+	List	   *columns;
+	ListCell   *lc;
+	int			i = 0;
 
 	plan->window = analysis->window;
 	plan->window_key = analysis->window_key;
 	plan->late_col = -1;
 	if (plan->window == KS_WINDOW_NONE)
 		return tlist;
-	for (int varno = 1; varno <= list_length(query->rtable); varno++)
+	columns = stream_columns(analysis->query, meta, lengthof(meta), &plan->late_source);
+	if (columns == NIL)
 	{
-		RangeTblEntry *rte = rt_fetch(varno, query->rtable);
-		Relation	rel;
-		KsStreamDef *def;
-
-		if (rte->rtekind != RTE_RELATION || !rte->inFromCl || !ks_is_stream(rte->relid))
-			continue;
-		rel = table_open(rte->relid, AccessShareLock);
-		def = ks_stream_def_load(rel);
-		table_close(rel, NoLock);
-		plan->late_source = rte->relid;
-		plan->late_col = list_length(tlist);
-		for (int i = 0; i < lengthof(columns); i++)
-		{
-			AttrNumber	attnum = def->meta[columns[i]];
-			KsColumnDef *column = &def->columns[attnum - 1];
-			Var		   *var = makeVar(varno, attnum, column->typid, column->typmod, column->collation, 0);
-
-			tlist = lappend(tlist, makeTargetEntry((Expr *) var, list_length(tlist) + 1,
-												   psprintf("t%d", i + 1), false));
-		}
+		plan->record_by_record = true;
 		return tlist;
 	}
-	plan->record_by_record = true;
+	plan->late_col = list_length(tlist);
+	foreach(lc, columns)
+		tlist = lappend(tlist, makeTargetEntry(lfirst(lc), list_length(tlist) + 1, psprintf("t%d", ++i), false));
 	return tlist;
 }
 

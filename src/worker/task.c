@@ -559,12 +559,17 @@ stop_at(KsTask *task, List *bad)
 		cut_at_bad_record(task, lfirst(lc));
 }
 
-/* Reads the local sources, now that there is a transaction. */
+/*
+ * read_local_sources
+ *		Reads the local sources, now that there is a transaction.  Where there is no
+ *		room left, a source is still looked at: is there anything to read?
+ */
 static void
 read_local_sources(KsTask *task)
 {
-	int			left = list_length(task->sources);
+	List	   *done = NIL;
 
+	/* What one finds out may let another go on that was held back. */
 	for (int round = 0; round < 2; round++)
 	{
 		ListCell   *lc;
@@ -572,19 +577,20 @@ read_local_sources(KsTask *task)
 		foreach(lc, task->sources)
 		{
 			KsSource   *source = lfirst(lc);
-			int			room = task->max_rows - batch_rows(task);
+			int			room = Max(task->max_rows - batch_rows(task), 0);
 
-			if (source->consumer != NULL || source->batch->nrows > 0 || room <= 0)
+			if (source->consumer != NULL || list_member_ptr(done, source))
 				continue;
 			if (is_held_back(task, source))
 			{
 				source->drained = false;
 				continue;
 			}
-			if (ks_exec_joins_streams(task->exec) && round == 0)
-				room = Max(room / left, 1);
-			left--;
+			/* A fair share each of what are joined with each other. */
+			if (room > 0 && round == 0 && ks_exec_joins_streams(task->exec))
+				room = Max(room / (list_length(task->sources) - list_length(done)), 1);
 			ks_source_read_local(source, task->batch_cxt, room);
+			done = lappend(done, source);
 		}
 	}
 }

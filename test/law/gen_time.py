@@ -324,11 +324,30 @@ class Run:
         if counted != len(wanted) or (counted < 1000 and sorted(found) != sorted(wanted)):
             raise driver.Mismatch("copy %d: %d late counted, %d kept, %d wanted: %s\n  %s" % (
                 copy, counted, len(found), len(wanted), self.query(), sorted(set(found) ^ set(wanted))[:5]))
+        self.compare_state(copy)
         mark = self.ref.rows("SELECT extract(epoch FROM max(watermark))::float8 FROM kstream_catalog.position WHERE query = %d" % self.ids[copy])[0][0]
         if mark is not None and (self.watermark[copy] is None or mark > self.watermark[copy] + 1e-6):
             raise driver.Mismatch("copy %d: watermark %s, should be %s" % (copy, mark, self.watermark[copy]))
         # A watermark that has closed nothing is not stored, and forgotten with the task.
         self.watermark[copy] = mark
+
+    def compare_state(self, copy):
+        """The state holds what the table shows or will show, and inputs belong to it."""
+        state, inputs = self.ref.rows("SELECT state::text, inputs::text FROM kstream_catalog.query WHERE id = %d" % self.ids[copy])[0]
+        case, key = self.case, len(self.case["keys"]) + 1
+        if state is None or self.watermark[copy] is None:
+            return
+        after = []
+        if case["emit"] == "final":
+            after.append(case["grace"])
+        if case["retention"] is not None:
+            after.append(max(case["grace"], case["retention"]))
+        if after and self.ref.rows("SELECT FROM %s WHERE upper(k%d) + interval '%d s' <= %s LIMIT 1" % (
+                state, key, min(after) + case["gap"], stamp(self.watermark[copy]))):
+            raise driver.Mismatch("copy %d: a closed window is left in the state: %s" % (copy, self.query()))
+        if inputs is not None and self.ref.rows(
+                "SELECT FROM (SELECT _gid, count(*) AS n FROM %s GROUP BY 1) i FULL JOIN %s s USING (_gid) WHERE i.n IS DISTINCT FROM s._ninputs" % (inputs, state)):
+            raise driver.Mismatch("copy %d: inputs do not fit their groups: %s" % (copy, self.query()))
 
     def run(self):
         try:

@@ -201,7 +201,13 @@ SELECT coalesce(q.name, q.relation::text) AS name,
 	pg_total_relation_size(r.store) AS bytes
 FROM kstream_catalog.query q
 	JOIN pg_catalog.pg_class qc ON qc.oid = q.relation
-	CROSS JOIN LATERAL (VALUES ('result', q.relation), ('state', q.state), ('inputs', q.inputs))
+	CROSS JOIN LATERAL (
+		VALUES ('result', q.relation), ('state', q.state), ('inputs', q.inputs)
+		UNION ALL
+		SELECT 'buffer', b.oid::regclass
+		FROM pg_catalog.pg_class b
+		WHERE b.relnamespace = 'kstream_state'::regnamespace AND b.relkind = 'r'
+			AND b.relname ~ ('^j_' || q.id || '_[0-9]+(_[01])?$'))
 		AS r(role, store)
 	JOIN pg_catalog.pg_class c ON c.oid = r.store
 WHERE pg_has_role(qc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE')

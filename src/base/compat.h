@@ -57,6 +57,7 @@
 
 /* ---- plan/ ---- */
 #include "nodes/parsenodes.h"
+#include "nodes/primnodes.h"
 #if PG_VERSION_NUM >= 180000
 #include "optimizer/optimizer.h"
 #include "optimizer/clauses.h"
@@ -88,6 +89,24 @@ ks_flatten_group_rte(Query *query)
 			}
 		}
 	}
+#endif
+}
+
+/* The range table entry is no relation any more. */
+static inline void
+ks_forget_permissions(RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	rte->perminfoindex = 0;
+#endif
+}
+
+/* The Var is looked at on its own, not below the outer joins it came through. */
+static inline void
+ks_forget_nullingrels(Var *var)
+{
+#if PG_VERSION_NUM >= 160000
+	var->varnullingrels = NULL;
 #endif
 }
 /* ---- end of plan/ ---- */

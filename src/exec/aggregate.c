@@ -146,7 +146,7 @@ aggregate_begin(KsOperator *base, MemoryContext cxt)
 								op->state_keys, op->state_hints);
 	op->groups = ks_group_table_create(op->writer->keys != NULL ? op->writer->keys : &no_keys,
 									   sizeof(AggGroup));
-	op->origin = op->plan->wants_origin ? ks_row_origin_create(op->plan->origin) : NULL;
+	op->origin = ks_row_origin_create(op->plan->origin, op->plan->time);
 	op->ninputs = 0;
 	op->maxinputs = 256;
 	if (op->plan->keep_inputs)
@@ -298,6 +298,16 @@ ks_aggregate_advance(AggregateOperator *op, AggGroup *group, const Datum *values
 	}
 }
 
+/* Has the window of the row closed? */
+static bool
+is_late(AggregateOperator *op, TupleTableSlot *slot)
+{
+	KsBatch    *batch;
+	KsRow	   *row = ks_row_origin_find(op->origin, slot, &batch);
+
+	return ks_late_filter_drops(&op->late_filter, &op->base, slot, batch, row);
+}
+
 /* Takes one row of the row statement. */
 static void
 aggregate_add(KsOperator *base, TupleTableSlot *slot)
@@ -305,16 +315,12 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 	AggregateOperator *op = (AggregateOperator *) base;
 	MemoryContext old = MemoryContextSwitchTo(op->cxt);
 	AggGroup   *group;
-	KsBatch    *batch;
-	KsRow	   *row = NULL;
 	bool		isnew;
 
 	slot_getallattrs(slot);
 	if (base->check != NULL)
 		base->check(base, slot);
-	if (op->origin != NULL)
-		row = ks_row_origin_find(op->origin, slot, &batch);
-	if (op->plan->window != KS_WINDOW_NONE && ks_late_filter_drops(&op->late_filter, base, slot, batch, row))
+	if (op->plan->window != KS_WINDOW_NONE && is_late(op, slot))
 	{
 		MemoryContextSwitchTo(old);
 		return;
@@ -328,8 +334,12 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 	group = (AggGroup *) ks_group_table_get(op->groups, slot->tts_values, slot->tts_isnull, &isnew);
 	if (isnew)
 		ks_aggregate_load_group(op, group);
-	if (row != NULL)
-		group->event_time = isnew ? row->event_time : Max(group->event_time, row->event_time);
+	if (op->plan->wants_time)
+	{
+		TimestampTz event_time = ks_row_event_time(op->origin, slot);
+
+		group->event_time = isnew ? event_time : Max(group->event_time, event_time);
+	}
 	if (op->plan->keep_inputs)
 	{
 		(void) ks_aggregate_keep_input(op, group, slot, ++group->ninputs);

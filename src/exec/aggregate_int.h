@@ -53,7 +53,7 @@ typedef struct AggregateOperator
 	KsTableHints *result_hints;
 	KsTableWriter *writer;		/* on the state */
 	KsGroupTable *groups;
-	KsRowOrigin *origin;		/* NULL: nobody wants to know the event time of changes */
+	KsRowOrigin *origin;		/* of the attempt */
 	AggGroup   *culprit;		/* group that an error now would belong to, or NULL */
 	/* kept inputs */
 	AggInput   *inputs;

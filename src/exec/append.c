@@ -39,7 +39,7 @@ typedef struct AppendOperator
 	MemoryContext cxt;			/* of the attempt */
 	TupleDesc	desc;			/* of the result table, while a batch is processed */
 	int			ncolumns;		/* of the row statement: the table's first attributes */
-	int			origin_column;	/* see KsPlan */
+	const KsPlan *plan;
 	bool		listening;
 	Datum	   *values;
 	bool	   *nulls;
@@ -73,7 +73,7 @@ append_begin(KsOperator *base, MemoryContext cxt)
 	if (op->listening)
 	{
 		op->event_times = palloc(sizeof(TimestampTz) * op->maxtuples);
-		op->origin = ks_row_origin_create(op->origin_column);
+		op->origin = ks_row_origin_create(op->plan->origin, op->plan->time);
 	}
 	op->values = palloc0(sizeof(Datum) * op->desc->natts);
 	op->nulls = palloc(sizeof(bool) * op->desc->natts);
@@ -102,11 +102,7 @@ append_add(KsOperator *base, TupleTableSlot *slot)
 			op->event_times = repalloc_huge(op->event_times, sizeof(TimestampTz) * op->maxtuples);
 	}
 	if (op->listening)
-	{
-		KsBatch    *batch;
-
-		op->event_times[op->ntuples] = ks_row_origin_find(op->origin, slot, &batch)->event_time;
-	}
+		op->event_times[op->ntuples] = ks_row_event_time(op->origin, slot);
 	op->tuples[op->ntuples++] = heap_form_tuple(op->desc, op->values, op->nulls);
 	MemoryContextSwitchTo(old);
 }
@@ -239,8 +235,8 @@ ks_append_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *analys
 	op->base.apply = append_apply;
 	op->relation = query->relation;
 	op->ncolumns = plan->nout;
-	op->origin_column = plan->origin;
-	op->listening = plan->wants_origin;
+	op->plan = plan;
+	op->listening = plan->wants_time;
 	op->next_expiry = DT_NOEND;
 	if (query->retention_us >= 0)
 		init_retention(op, query, analysis);

@@ -27,6 +27,8 @@ struct KsOperator
 	/* Raises an error if the row itself is to blame (a key too long for an index). */
 	void		(*check) (KsOperator *op, TupleTableSlot *slot);
 	bool		begin_to_check; /* check needs begin and finish around it, too */
+	/* Like check, of whatever else is made of the records shown; NULL: nothing is. */
+	void		(*check_records) (KsOperator *op);
 	/* Ends the first phase, before its subtransaction does. */
 	void		(*finish) (KsOperator *op);
 	/* Writes; returns the number of result rows written or deleted. */

@@ -51,6 +51,9 @@ extern int64 ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int
 /* Writes what the result holds before any record: the row of a global aggregate. */
 extern void ks_exec_start(KsQueryExec *exec);
 
+/* Does it join streams with each other? */
+extern bool ks_exec_joins_streams(const KsQueryExec *exec);
+
 /* Relations other than streams that the query reads (oid list). */
 extern List *ks_exec_lookups(const KsQueryExec *exec);
 

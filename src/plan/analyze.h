@@ -27,6 +27,7 @@ typedef struct KsAnalysis
 	List	   *streams;		/* oid list: the streams it reads, each once */
 	List	   *lookups;		/* oid list: other relations it reads */
 	int			stream_references;	/* how often it names a stream, through views and WITH too */
+	struct KsJoin *join;		/* the streams it joins with each other, or NULL; then query has views in place */
 	bool		may_reorder;	/* its joins may hand on records in another order than they came */
 	bool		global;			/* aggregate without GROUP BY */
 	List	   *group_exprs;	/* TargetEntry *: grouping expressions, in order */

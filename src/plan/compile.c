@@ -356,6 +356,8 @@ compile_row_statement(KsAnalysis *analysis, KsPlan *plan, List *tlist)
 	query->groupClause = NIL;
 	query->havingQual = NULL;
 	query->hasAggs = false;
+	if (analysis->join != NULL)
+		return ks_join_compile(analysis->join, query, plan->join);
 	if (plan->wants_origin)
 		query = add_origin(plan, query);
 	if (order_matters(analysis) && !keeps_order(analysis, query) && arrival_matters(analysis))
@@ -638,9 +640,43 @@ plan_outputs(KsAnalysis *analysis, KsPlan *plan)
 	return outputs;
 }
 
+/* The row statement of a row-wise query. */
+static char *
+compile_append_statement(KsAnalysis *analysis, KsPlan *plan)
+{
+	Query	   *query = copyObject(analysis->query);
+
+	if (analysis->join != NULL)
+		return ks_join_compile(analysis->join, query, plan->join);
+	if (plan->wants_origin)
+		query = add_origin(plan, query);
+	return pg_get_querydef(query, true);
+}
+
+/* See compile.h. */
+void
+ks_compile_join(KsAnalysis *analysis, const KsQueryRow *query, KsPlan *plan)
+{
+	plan->join = palloc0(sizeof(KsJoinPlan));
+	plan->join->with_time = plan->wants_time;
+	plan->time = plan->wants_time ? plan->nout : -1;
+	analysis->join->id = query->id;
+	analysis->join->grace = query->grace_us;
+}
+
+/* Matches of a batch come in no order that does not depend on the batch. */
+static void
+refuse_order_of_matches(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("an aggregate that depends on the order of its input, over a join of streams, is not supported in a continuous query"),
+			 errhint("Give the aggregate an ORDER BY of its own.")));
+}
+
 /* See compile.h. */
 KsPlan *
-ks_compile(KsAnalysis *analysis, Oid inputs, bool wants_origin)
+ks_compile(KsAnalysis *analysis, const KsQueryRow *query, bool wants_time)
 {
 	KsPlan	   *plan = palloc0(sizeof(KsPlan));
 	List	   *tlist;
@@ -648,27 +684,30 @@ ks_compile(KsAnalysis *analysis, Oid inputs, bool wants_origin)
 	plan->kind = analysis->kind;
 	plan->window = analysis->window;
 	plan->window_key = analysis->window_key;
-	/* the late filter asks for the time of the record's partition */
-	plan->wants_origin = wants_origin || plan->window != KS_WINDOW_NONE;
-	plan->origin = -1;
+	/* the late filter asks for the time of the record's partition; a match is of several records */
+	plan->wants_time = wants_time;
+	plan->wants_origin = analysis->join == NULL && (wants_time || plan->window != KS_WINDOW_NONE);
+	plan->origin = plan->time = -1;
 	plan->nout = ExecCleanTargetListLength(analysis->query->targetList);
+	if (analysis->join != NULL)
+		ks_compile_join(analysis, query, plan);
 	if (plan->kind == KS_QUERY_APPEND)
 	{
-		Query	   *query = copyObject(analysis->query);
-
-		if (wants_origin)
-			query = add_origin(plan, query);
-		plan->row_sql = pg_get_querydef(query, true);
+		plan->row_sql = compile_append_statement(analysis, plan);
 		return plan;
 	}
+	if (analysis->join != NULL && arrival_matters(analysis))
+		refuse_order_of_matches();
 	tlist = plan_row_columns(plan, analysis);
 	plan_row_types(plan, tlist);
+	if (plan->time >= 0)
+		plan->time = list_length(tlist);
 	plan->row_sql = compile_row_statement(analysis, plan, tlist);
 	plan->keep_inputs = analysis->keep_inputs;
 	if (plan->keep_inputs)
 	{
-		if (OidIsValid(inputs))
-			plan->recompute_sql = compile_recompute_statement(analysis, plan, inputs);
+		if (OidIsValid(query->inputs))
+			plan->recompute_sql = compile_recompute_statement(analysis, plan, query->inputs);
 	}
 	else
 	{

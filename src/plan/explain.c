@@ -8,6 +8,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 #include "catalog/dedup_cat.h"
 #include "catalog/stream_def.h"
@@ -156,6 +157,42 @@ append_aggregate(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, Ks
 		append_statement(buf, "Statement per group of a batch", plan->recompute_sql);
 }
 
+/* A number of microseconds as an interval. */
+static char *
+interval_text(int64 microseconds)
+{
+	Interval	interval = {.time = microseconds};
+
+	return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&interval)));
+}
+
+/* The streams that are joined with each other, and their buffers. */
+static void
+append_join(StringInfo buf, const KsJoin *join, const KsJoinPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->refs)
+	{
+		KsJoinRefPlan *ref_plan = lfirst(lc);
+		const KsJoinRef *ref = &join->refs[ref_plan->ref];
+
+		appendStringInfo(buf, "Join: stream %s, each record until %s after its event time\n", ref->name,
+						 interval_text(ref->wait + join->grace));
+		appendStringInfo(buf, "  Buffer: kstream_state.%s\n", ks_join_buffer_name(join->id, ref->buffer));
+		append_statement(buf, "Statement that fills it", ref_plan->fill_sql);
+		if (ref_plan->null_sql != NULL)
+			append_statement(buf, "Null rows of what is closed", ref_plan->null_sql);
+	}
+	foreach(lc, plan->marks)
+	{
+		KsJoinMarkPlan *mark = lfirst(lc);
+
+		if (mark->sql != NULL)
+			append_statement(buf, "Records that have met another", mark->sql);
+	}
+}
+
 /* See analyze.h. */
 char *
 ks_explain_query(const KsQueryRow *row)
@@ -178,8 +215,8 @@ ks_explain_query(const KsQueryRow *row)
 	}
 	analysis = ks_analyze_view(row->view);
 	ks_window_bind(analysis, row);
-	plan = row->kind == KS_QUERY_STREAM ? ks_compile_stream(analysis, row->relation) :
-		ks_compile(analysis, row->inputs, ks_changes_wanted(row->relation));
+	plan = row->kind == KS_QUERY_STREAM ? ks_compile_stream(analysis, row) :
+		ks_compile(analysis, row, ks_changes_wanted(row->relation));
 	foreach(lc, analysis->streams)
 	{
 		append_source(&buf, lfirst_oid(lc));
@@ -190,6 +227,8 @@ ks_explain_query(const KsQueryRow *row)
 	append_statement(&buf, plan->record_by_record ?
 					 "Statement over each record of a batch, in order of arrival" : "Statement over a batch",
 					 plan->row_sql);
+	if (plan->join != NULL)
+		append_join(&buf, analysis->join, plan->join);
 	if (plan->kind == KS_QUERY_STREAM)
 	{
 		append_target(&buf, row->relation);

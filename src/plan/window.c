@@ -331,6 +331,11 @@ find_group_window(KsAnalysis *analysis, Query *query)
 		TargetEntry *tle = get_sortgroupclause_tle(lfirst_node(SortGroupClause, lc), query->targetList);
 		Meaning		meaning = meaning_of(list_make1(query), (Node *) tle->expr);
 
+		/* one side's event time is not that of a match */
+		if (analysis->join != NULL && meaning.kind == MEANS_WINDOW)
+			meaning.kind = MEANS_NOTHING;
+		if (analysis->join != NULL && meaning.kind == MEANS_SESSION)
+			meaning.kind = MEANS_PLAIN_SESSION;
 		if (meaning.kind == MEANS_PLAIN_SESSION)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -408,7 +413,7 @@ ks_window_bind(KsAnalysis *analysis, const KsQueryRow *row)
 
 	if (!windows && row->emit_final)
 		refuse_option("emit => 'final'", what, hint);
-	if (!windows && row->grace_us != 0)
+	if (!windows && analysis->join == NULL && row->grace_us != 0)
 		refuse_option("grace", what, hint);
 	if (!windows && row->retention_us >= 0 && analysis->kind == KS_QUERY_AGGREGATE)
 		refuse_option("retention", what, hint);

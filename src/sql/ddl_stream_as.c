@@ -18,6 +18,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
@@ -28,7 +29,6 @@
 
 #include "catalog/stream_def.h"
 #include "plan/compile.h"
-#include "plan/window.h"
 #include "sql/ddl_query.h"
 #include "sql/ddl_util.h"
 #include "sql/query_options.h"
@@ -137,7 +137,7 @@ stream_options(FunctionCallInfo fcinfo, KsAnalysis *analysis, const char *topic,
 	result = ks_add_option(result, "format", ks_arg_text(fcinfo, ARG_FORMAT));
 	result = ks_add_option(result, "key", key);
 	/* a key that is carried over keeps its format */
-	if (key == NULL && key_format == NULL && list_length(analysis->streams) == 1)
+	if (key == NULL && key_format == NULL && list_length(analysis->streams) == 1 && analysis->join == NULL)
 		key_format = pstrdup(ks_key_format_name(load_stream(linitial_oid(analysis->streams))->key_format));
 	result = ks_add_option(result, "key_format", key_format);
 	if (!local && options->at_least_once)
@@ -184,14 +184,16 @@ create_stream(FunctionCallInfo fcinfo, RangeVar *name, Oid view, KsAnalysis *ana
 static void
 store_query(KsQueryRow *row, KsAnalysis *analysis)
 {
-	ks_window_bind(analysis, row);
-	(void) ks_compile_stream(analysis, row->relation);
+	row->kind = KS_QUERY_STREAM;
+	row->generation = 1;
+	SPI_connect();
+	ks_create_state(analysis, row, NIL);
+	SPI_finish();
+	(void) ks_compile_stream(analysis, row);
 	if (row->name == NULL)
 		ks_depend_internally(row->view, row->relation);
 	else
 		ks_depend_automatically(row->view, row->relation);
-	row->kind = KS_QUERY_STREAM;
-	row->generation = 1;
 	ks_query_insert(row);
 	ks_positions_start(row, analysis->streams);
 	ks_notify_definitions_changed();

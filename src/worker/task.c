@@ -35,6 +35,7 @@
 #include "exec/query_exec.h"
 #include "plan/analyze.h"
 #include "store/dead_letter.h"
+#include "store/join_buffer.h"
 #include "store/late_record.h"
 #include "stream/outbox.h"
 #include "worker/bootstrap.h"
@@ -352,6 +353,69 @@ windows_are_due(KsTask *task)
 	return task->watermark.value >= ks_exec_next_close(task->exec);
 }
 
+/* Event time up to which all of the source is read; DT_NOEND: there is nothing to read. */
+static TimestampTz
+source_time(const KsSource *source)
+{
+	TimestampTz least = DT_NOEND;
+
+	for (int p = 0; p < source->nparts; p++)
+	{
+		if (!source->parts[p].at_end)
+			least = Min(least, source->parts[p].next.stream_time);
+	}
+	return least;
+}
+
+/*
+ * is_held_back
+ *		Where streams are joined with each other, none is read ahead of the others
+ *		in event time: what is read waits in a buffer for them.  This is about the
+ *		size of the buffers only, so it ends where a source has nothing to read or
+ *		is in trouble.
+ */
+static bool
+is_held_back(KsTask *task, const KsSource *source)
+{
+	TimestampTz time = source_time(source);
+	ListCell   *lc;
+
+	if (!ks_exec_joins_streams(task->exec))
+		return false;
+	foreach(lc, task->sources)
+	{
+		KsSource   *other = lfirst(lc);
+
+		if (other != source && other->connected && other->trouble[0] == '\0' && source_time(other) < time)
+			return true;
+	}
+	return false;
+}
+
+/* Takes what has arrived from the topics that are not held back. */
+static void
+fetch_sources(KsTask *task, int max_rows)
+{
+	/* What one finds out may let another go on. */
+	for (int round = 0; round < 2; round++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, task->sources)
+		{
+			KsSource   *source = lfirst(lc);
+
+			if (source->consumer == NULL || source->batch != NULL)
+				continue;
+			/* A fair share each, so that a long backlog of one does not starve the others. */
+			if (is_held_back(task, source))
+				source->drained = false;
+			else
+				ks_source_fetch(source, task->batch_cxt, Max(1, max_rows / list_length(task->sources)));
+		}
+	}
+}
+
 /* See task.h. */
 bool
 ks_task_fetch(KsTask *task, int max_rows)
@@ -370,15 +434,7 @@ ks_task_fetch(KsTask *task, int max_rows)
 	/* Nothing is taken before the tables looked up are there (their state is read in ks_task_run). */
 	if (task->bootstrap != NULL)
 		return true;
-	foreach(lc, task->sources)
-	{
-		KsSource   *source = lfirst(lc);
-
-		if (source->consumer == NULL)
-			continue;
-		/* A fair share each, so that a long backlog of one does not starve the others. */
-		ks_source_fetch(source, task->batch_cxt, Max(1, max_rows / list_length(task->sources)));
-	}
+	fetch_sources(task, max_rows);
 	foreach(lc, task->sources)
 	{
 		KsSource   *source = lfirst(lc);
@@ -545,19 +601,39 @@ stop_at(KsTask *task, List *bad)
 		cut_at_bad_record(task, lfirst(lc));
 }
 
-/* Reads the local sources, now that there is a transaction. */
+/*
+ * read_local_sources
+ *		Reads the local sources, now that there is a transaction.  Where there is no
+ *		room left, a source is still looked at: is there anything to read?
+ */
 static void
 read_local_sources(KsTask *task)
 {
-	ListCell   *lc;
+	List	   *done = NIL;
 
-	foreach(lc, task->sources)
+	/* What one finds out may let another go on that was held back. */
+	for (int round = 0; round < 2; round++)
 	{
-		KsSource   *source = lfirst(lc);
+		ListCell   *lc;
 
-		/* Where there is no room left, it is still looked at: is there anything to read? */
-		if (source->consumer == NULL)
-			ks_source_read_local(source, task->batch_cxt, Max(task->max_rows - batch_rows(task), 0));
+		foreach(lc, task->sources)
+		{
+			KsSource   *source = lfirst(lc);
+			int			room = Max(task->max_rows - batch_rows(task), 0);
+
+			if (source->consumer != NULL || list_member_ptr(done, source))
+				continue;
+			if (is_held_back(task, source))
+			{
+				source->drained = false;
+				continue;
+			}
+			/* A fair share each of what are joined with each other. */
+			if (room > 0 && round == 0 && ks_exec_joins_streams(task->exec))
+				room = Max(room / (list_length(task->sources) - list_length(done)), 1);
+			ks_source_read_local(source, task->batch_cxt, room);
+			done = lappend(done, source);
+		}
 	}
 }
 
@@ -676,6 +752,8 @@ lock_relations(KsTask *task)
 		if (OidIsValid(written[i]))
 			LockRelationOid(written[i], RowExclusiveLock);
 	}
+	foreach(lc, ks_join_buffers(task->query->id))
+		LockRelationOid(lfirst_oid(lc), RowExclusiveLock);
 }
 
 /* See task.h. */

@@ -33,6 +33,7 @@
 #include "pgstat.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
+#include "store/join_buffer.h"
 #include "stream/local_log.h"
 #include "stream/outbox.h"
 #include "utils/builtins.h"
@@ -410,7 +411,7 @@ closes_windows(int32 query)
 {
 	KsQueryRow *row = ks_query_load(query);
 
-	return row != NULL && (row->emit_final || row->retention_us >= 0);
+	return row != NULL && (row->emit_final || row->retention_us >= 0 || ks_join_buffers(row->id) != NIL);
 }
 
 /* why_behind: what the target has not reached, or NULL if it has reached everything. */

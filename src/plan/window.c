@@ -414,7 +414,8 @@ ks_window_bind(KsAnalysis *analysis, const KsQueryRow *row)
 	if (!windows && row->emit_final)
 		refuse_option("emit => 'final'", what, hint);
 	if (!windows && analysis->join == NULL && row->grace_us != 0)
-		refuse_option("grace", what, hint);
+		refuse_option("grace", what, row->kind != KS_QUERY_STREAM ? hint :
+					  "Leave it out; of the queries that make streams only joins of streams know late records.");
 	if (!windows && row->retention_us >= 0 && analysis->kind == KS_QUERY_AGGREGATE)
 		refuse_option("retention", what, hint);
 	if (!windows && row->retention_us >= 0 && analysis->time_column == 0)

@@ -68,7 +68,7 @@ refuse_table_options(const KsQueryRow *row, const KsQueryOptions *options)
 		ks_refuse_argument("emit => 'final'",
 						   "Leave it out; only windows come to an end, and they need kstream.create_table_as, which has an argument topic.");
 	if (row->retention_us >= 0)
-		ks_refuse_argument("retention", "Leave it out; the log of the stream has its own retention.");
+		ks_refuse_argument("retention", "Leave it out; records do not leave a stream by their event time.");
 	if (options->access_method != NULL)
 		ks_refuse_argument("store", "Leave it out; a stream's records are in its log.");
 	if (options->keep_changes != NULL)

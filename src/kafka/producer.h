@@ -27,7 +27,7 @@
  *
  * Idempotent (no transactional id): at least once, and fast.
  *
- *		open -> connect -> { send ... ; poll ; acked } ...
+ *		open -> [position] -> connect -> { send ... ; poll ; acked ; [note] } ...
  */
 #ifndef KS_PRODUCER_H
 #define KS_PRODUCER_H
@@ -170,6 +170,14 @@ extern KsProducerOutcome ks_producer_connect(KsProducer *producer, int slice_ms)
  */
 extern KsProducerOutcome ks_producer_position(KsProducer *producer, const char *topic,
 											  KsProducerPosition *position, int slice_ms);
+
+/*
+ * Idempotent mode: notes a position with its metadata where ks_producer_position
+ * finds it, outside of any transaction and with no bearing on the records.
+ * AGAIN: call again with the same arguments.
+ */
+extern KsProducerOutcome ks_producer_note(KsProducer *producer, const char *topic, int64 position,
+										  const char *metadata, int slice_ms);
 
 /* Number of partitions as the broker says now, -1: no such topic.  Not within a commit. */
 extern KsProducerOutcome ks_producer_partition_count(KsProducer *producer, const char *topic,

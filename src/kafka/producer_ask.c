@@ -2,8 +2,9 @@
  * producer_ask.c
  *		Questions of a producer: where it left off, what a topic is like.
  *
- * Positions are asked for by a second client, which is a consumer of the group
- * but never joins it.  It lives from the question to the answer.  It reads
+ * Positions are asked for, and noted outside of transactions, by a second client,
+ * which is a consumer of the group but never joins it.  It lives from the question
+ * to the answer.  It reads
  * committed positions only, so while a transaction is in doubt the broker gives
  * none, and it asks again.
  *
@@ -25,6 +26,8 @@
 #define KS_ASK_SLICE_MS		500		/* longest stay in one question */
 #define KS_ASK_PAUSE_MS		50		/* between two */
 
+static KsProducerOutcome ks_wait_for_reader(KsProducer *producer, KsProducerPosition *position, int slice_ms);
+
 /* Body of a call: the position committed. */
 static void
 ks_body_committed(KsCall *call)
@@ -41,6 +44,16 @@ ks_body_committed(KsCall *call)
 			return;
 		(void) poll(NULL, 0, KS_ASK_PAUSE_MS);
 	}
+}
+
+/* Body of a call: notes a position. */
+static void
+ks_body_note(KsCall *call)
+{
+	rd_kafka_resp_err_t err = rd_kafka_commit(call->rk, call->offsets, 0);
+
+	ks_call_set_error(call, err == RD_KAFKA_RESP_ERR_NO_ERROR ? NULL :
+					  rd_kafka_error_new(err, "%s", rd_kafka_err2str(err)));
 }
 
 /* Body of a call: counts the partitions of a topic. */
@@ -98,16 +111,17 @@ ks_drop_reader(KsProducer *producer)
 }
 
 /*
- * Opens the reader and lets it ask.  Its events wake the descriptor of the
+ * Opens the reader and lets it do something about partition 0 of the topic.  Its events wake the descriptor of the
  * producer, by way of a copy under the number of its own.
  */
-static void
-ks_start_reader(KsProducer *producer, const char *topic)
+static rd_kafka_topic_partition_t *
+ks_prepare_reader(KsProducer *producer, const char *topic, void (*body) (KsCall *call), KsCall **prepared)
 {
 	MemoryContext old;
 	KsClient   *reader;
 	KsCall	   *call;
 
+	ks_drop_reader(producer);	/* what an error has left */
 	producer->reader_mcxt = AllocSetContextCreate(producer->mcxt, "kstream position reader",
 												  ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(producer->reader_mcxt);
@@ -121,11 +135,11 @@ ks_start_reader(KsProducer *producer, const char *topic)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not duplicate event descriptor: %m")));
-	call = ks_call_make(reader, ks_body_committed);
+	call = ks_call_make(reader, body);
 	call->offsets = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_list_add(call->offsets, topic, 0);
-	ks_call_start(reader, call);
 	producer->reader = reader;
+	*prepared = call;
+	return rd_kafka_topic_partition_list_add(call->offsets, topic, 0);
 }
 
 /*
@@ -171,16 +185,45 @@ KsProducerOutcome
 ks_producer_position(KsProducer *producer, const char *topic, KsProducerPosition *position,
 					 int slice_ms)
 {
-	int64		deadline = ks_producer_clock() + slice_ms;
-	KsClient   *client = producer->client;
-
 	if (producer->group == NULL)
 		elog(ERROR, "Kafka producer has no group to keep a position under");
 	if (producer->reader == NULL)
 	{
-		ks_drop_reader(producer);	/* what an error has left */
-		ks_start_reader(producer, topic);
+		KsCall	   *call;
+
+		(void) ks_prepare_reader(producer, topic, ks_body_committed, &call);
+		ks_call_start(producer->reader, call);
 	}
+	return ks_wait_for_reader(producer, position, slice_ms);
+}
+
+/* Notes a position outside of a transaction; see producer.h. */
+KsProducerOutcome
+ks_producer_note(KsProducer *producer, const char *topic, int64 position, const char *metadata,
+				 int slice_ms)
+{
+	if (producer->group == NULL)
+		elog(ERROR, "Kafka producer has no group to keep a position under");
+	if (producer->reader == NULL)
+	{
+		KsCall	   *call;
+		rd_kafka_topic_partition_t *place = ks_prepare_reader(producer, topic, ks_body_note, &call);
+
+		place->offset = position;
+		place->metadata = strdup(metadata);
+		place->metadata_size = place->metadata ? strlen(metadata) : 0;
+		ks_call_start(producer->reader, call);
+	}
+	return ks_wait_for_reader(producer, NULL, slice_ms);
+}
+
+/* Looks after the reader for as long as the slice; position: filled in, unless NULL. */
+static KsProducerOutcome
+ks_wait_for_reader(KsProducer *producer, KsProducerPosition *position, int slice_ms)
+{
+	int64		deadline = ks_producer_clock() + slice_ms;
+	KsClient   *client = producer->client;
+
 	do
 	{
 		rd_kafka_resp_err_t denied = ks_reader_denied(producer->reader);
@@ -189,7 +232,8 @@ ks_producer_position(KsProducer *producer, const char *topic, KsProducerPosition
 		ks_producer_serve(producer);
 		if (call && call->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
-			ks_fill_position(position, call);
+			if (position)
+				ks_fill_position(position, call);
 			ks_call_free(call);
 			ks_drop_reader(producer);
 			return KS_PRODUCER_OK;

@@ -11,8 +11,9 @@
  * what was in doubt, and the position in Kafka is read again.
  *
  * At least once.  Records go out as they come; what was acknowledged is stored
- * here, and sent again after a crash.  Header kstream_seq numbers the records
- * without a gap, so that a consumer can drop those it has seen.
+ * here, and what was not is sent again after a crash.  Header kstream_seq numbers
+ * the records without a gap, so that a consumer can drop those it has seen.  The
+ * position in Kafka is noted now and then only, for the two checks below.
  *
  * Only what is durable is published: the transaction log is flushed up to a
  * point behind every commit that the reading snapshot saw.  Otherwise a crash
@@ -58,6 +59,7 @@
 #include "stream/out_record.h"
 #include "stream/outbox.h"
 #include "worker/publisher.h"
+#include "worker/wakeup.h"
 
 #define KS_SLICE_MS			5		/* longest stay in a call of the client */
 #define KS_RUN_RECORDS		100000	/* records of one Kafka transaction, at most */
@@ -83,8 +85,16 @@ typedef enum PublisherState
 	PUB_IDLE,					/* -> READ, COUNT, SEND (heartbeat) */
 	PUB_FLUSH,					/* -> SEND */
 	PUB_SEND,					/* -> COMMIT, READ (at least once) */
-	PUB_COMMIT					/* -> READ */
+	PUB_COMMIT,					/* -> READ */
+	PUB_NOTE					/* at least once: note the position in Kafka; -> IDLE, FLUSH */
 } PublisherState;
+
+/* At least once: the end of a run that is not acknowledged yet. */
+typedef struct RunEnd
+{
+	int64		position;
+	int64		chain;
+} RunEnd;
 
 struct KsPublisher
 {
@@ -106,10 +116,13 @@ struct KsPublisher
 
 	KsOutboxBatch run;			/* read, perhaps partly sent */
 	int			sent;			/* of them */
+	uint32		outbox_version; /* when the outbox was read last */
 	int64		read_to;		/* position to read on from */
 	XLogRecPtr	flush_to;
 	TimestampTz read_at;
 	char	   *metadata;		/* of the commit under way */
+	int64		sent_chain;		/* at least once: hash over everything sent */
+	List	   *run_ends;		/* RunEnd *, oldest first */
 	int			sticky_left;
 	int32		sticky;			/* partition of records without a key */
 
@@ -178,7 +191,8 @@ ks_publisher_open(int32 sink_id)
 	p->installation = this_installation();
 	p->latency_us = -1;
 	open_producer(p);
-	p->state = p->sink->exactly_once && p->stored.resync == NULL ? PUB_LOOK : PUB_CONNECT;
+	/* one that is to be a publisher of its own need not look at another */
+	p->state = p->stored.resync == NULL || strcmp(p->stored.resync, "replay") == 0 ? PUB_LOOK : PUB_CONNECT;
 	MemoryContextSwitchTo(old);
 	return p;
 }
@@ -294,7 +308,7 @@ look(KsPublisher *p)
 				 errmsg("another installation publishes \"%s\" to topic \"%s\"",
 						p->name, p->target->topic),
 				 errdetail("This database seems to be a copy of one that is still at work."),
-				 errhint("Stop the other one, or call kstream.resync() to go on here as a publisher of its own.")));
+				 errhint("Stop the other one, or call kstream.resync(name, 'continue') to go on here as a publisher of its own.")));
 	if (now < p->watch_until)
 		return KS_PRODUCER_AGAIN;
 	p->trouble = NULL;
@@ -379,10 +393,10 @@ compare(KsPublisher *p)
 	}
 	else if (!p->kafka.found)
 	{
-		if (p->stored.position > 0)
+		if (p->stored.position > 0 && p->sink->exactly_once)
 			blocked(p, "Kafka no longer knows a position, though records were published.");
 	}
-	else if (position < p->stored.position)
+	else if (position < p->stored.position && p->sink->exactly_once)
 		blocked(p, psprintf("The topic is at " INT64_FORMAT ", the database at " INT64_FORMAT ".",
 							position, p->stored.position));
 	else if (position > end)
@@ -392,8 +406,9 @@ compare(KsPublisher *p)
 								": it was restored, or promoted with records missing.", position, end));
 		return false;
 	}
-	else
+	else if (position >= p->stored.position)
 		check_lineage(p, position);
+	p->sent_chain = p->next.chain;
 	p->unstored = true;
 	p->read_to = p->next.position;
 	return true;
@@ -455,6 +470,21 @@ send_record(KsPublisher *p, int n)
 	return outcome;
 }
 
+/* At least once: notes where the run ends, until it is acknowledged. */
+static void
+remember_run(KsPublisher *p)
+{
+	MemoryContext old = MemoryContextSwitchTo(p->cxt);
+	RunEnd	   *end = palloc(sizeof(RunEnd));
+
+	for (int i = 0; i < p->run.nrecords; i++)
+		p->sent_chain = ks_record_chain(p->sent_chain, &p->run.records[i]);
+	end->position = p->run.position + p->run.nrecords;
+	end->chain = p->sent_chain;
+	p->run_ends = lappend(p->run_ends, end);
+	MemoryContextSwitchTo(old);
+}
+
 /* Queues what is left of the run. */
 static KsProducerOutcome
 send_run(KsPublisher *p)
@@ -477,6 +507,8 @@ send_run(KsPublisher *p)
 		p->sent++;
 	}
 	KS_FAULT("publish_produced");
+	if (!p->sink->exactly_once)
+		remember_run(p);
 	return KS_PRODUCER_OK;
 }
 
@@ -536,21 +568,45 @@ commit_run(KsPublisher *p)
 	return KS_PRODUCER_OK;
 }
 
-/* At least once: takes in what was acknowledged. */
+/* At least once: takes in what was acknowledged, run by run. */
 static KsProducerOutcome
 take_acknowledged(KsPublisher *p)
 {
 	KsProducerOutcome outcome = ks_producer_poll(p->producer, 0);
 	int64		acked = ks_producer_acked(p->producer) + 1;
 
-	if (acked > p->next.position)
+	while (p->run_ends != NIL && ((RunEnd *) linitial(p->run_ends))->position <= acked)
 	{
-		p->done += (int) (acked - p->next.position);
+		RunEnd	   *end = linitial(p->run_ends);
+
+		p->done += (int) (end->position - p->next.position);
 		p->latency_us = GetCurrentTimestamp() - p->read_at;
-		p->next.position = acked;
+		p->next.position = end->position;
+		p->next.chain = end->chain;
 		p->unstored = true;
+		p->run_ends = list_delete_first(p->run_ends);
+		pfree(end);
 	}
 	return outcome;
+}
+
+/* At least once: notes in Kafka how far this installation has got. */
+static KsProducerOutcome
+note_position(KsPublisher *p)
+{
+	KsProducerOutcome outcome;
+
+	if (p->metadata == NULL)
+		p->metadata = MemoryContextStrdup(p->run_cxt, make_metadata(p, p->stored.chain));
+	outcome = ks_producer_note(p->producer, p->target->topic, p->stored.position + p->stored.shift,
+							   p->metadata, KS_SLICE_MS);
+	if (outcome == KS_PRODUCER_AGAIN || outcome == KS_PRODUCER_BROKER_AWAY)
+		return outcome;
+	/* that it could not be noted now is no reason to stop */
+	p->metadata = NULL;
+	p->heartbeat_at = GetCurrentTimestamp();
+	p->state = p->run.nrecords > 0 ? PUB_FLUSH : PUB_IDLE;
+	return KS_PRODUCER_OK;
 }
 
 /* Waits until what was read is durable. */
@@ -587,6 +643,7 @@ store_and_read(KsPublisher *p)
 	}
 	MemoryContextReset(p->run_cxt);
 	p->metadata = NULL;
+	p->outbox_version = ks_log_version(p->sink->halves[0].rows);
 	ks_outbox_read(p->sink, p->read_to, KS_RUN_RECORDS, KS_RUN_BYTES, p->run_cxt, &p->run);
 	p->flush_to = ks_wal_end();
 	p->read_at = now;
@@ -621,6 +678,10 @@ ks_publisher_committed(KsPublisher *p)
 	p->sent = 0;
 	p->read_to = p->run.position + p->run.nrecords;
 	p->state = p->run.nrecords > 0 ? PUB_FLUSH : PUB_IDLE;
+	/* under load nothing is ever idle */
+	if (!p->sink->exactly_once &&
+		TimestampDifferenceExceeds(p->heartbeat_at, GetCurrentTimestamp(), KS_HEARTBEAT_MS))
+		p->state = PUB_NOTE;
 }
 
 /* ---------------------------------------------------------------- the machine */
@@ -642,7 +703,7 @@ count_partitions(KsPublisher *p)
 	p->unstored |= count != p->next.partitions;
 	p->next.partitions = count;
 	p->counted_at = GetCurrentTimestamp();
-	p->state = p->sink->exactly_once && !p->located ? PUB_LOCATE : PUB_READ;
+	p->state = p->located ? PUB_READ : PUB_LOCATE;
 	return KS_PRODUCER_OK;
 }
 
@@ -671,9 +732,9 @@ idle(KsPublisher *p)
 
 	if (TimestampDifferenceExceeds(p->counted_at, now, KS_COUNT_MS))
 		p->state = PUB_COUNT;
-	else if (p->sink->exactly_once && TimestampDifferenceExceeds(p->heartbeat_at, now, KS_HEARTBEAT_MS))
+	else if (TimestampDifferenceExceeds(p->heartbeat_at, now, KS_HEARTBEAT_MS))
 	{
-		p->state = PUB_SEND;
+		p->state = p->sink->exactly_once ? PUB_SEND : PUB_NOTE;
 		return KS_PRODUCER_OK;
 	}
 	return KS_PRODUCER_AGAIN;
@@ -714,6 +775,8 @@ step(KsPublisher *p)
 			return outcome;
 		case PUB_COMMIT:
 			return commit_run(p);
+		case PUB_NOTE:
+			return note_position(p);
 	}
 	return KS_PRODUCER_FATAL;
 }
@@ -748,7 +811,7 @@ handle_outcome(KsPublisher *p, KsProducerOutcome outcome)
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("another producer has taken over the publishing of \"%s\"", p->name),
 				 errdetail_internal("%s", error->message),
-				 errhint("Stop the other one, or call kstream.resync() to go on here as a publisher of its own.")));
+				 errhint("Stop the other one, or call kstream.resync(name, 'continue') to go on here as a publisher of its own.")));
 	ks_producer_throw(p->producer, psprintf("publish \"%s\"", p->name));
 }
 
@@ -771,8 +834,7 @@ call_at(const KsPublisher *p)
 		case PUB_IDLE:
 			if (p->unstored)
 				return TimestampTzPlusMilliseconds(p->read_at, KS_STORE_MS + 1);
-			return TimestampTzPlusMilliseconds(p->sink->exactly_once ? p->heartbeat_at : p->counted_at,
-											   p->sink->exactly_once ? KS_HEARTBEAT_MS : KS_COUNT_MS);
+			return TimestampTzPlusMilliseconds(p->heartbeat_at, KS_HEARTBEAT_MS);
 		default:
 			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
 	}
@@ -790,6 +852,7 @@ ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
 	old = MemoryContextSwitchTo(p->call_cxt);
 	if (!p->sink->exactly_once && p->state >= PUB_READ)
 		outcome = take_acknowledged(p);
+	woken = woken && ks_log_version(p->sink->halves[0].rows) != p->outbox_version;
 	if (outcome == KS_PRODUCER_OK && p->state == PUB_IDLE && (woken || store_is_due(p)))
 		p->state = PUB_READ;
 	if (outcome == KS_PRODUCER_OK)

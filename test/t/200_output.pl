@@ -204,18 +204,26 @@ is(scalar(topic_rows($behind)), 21, 'and nothing is published twice');
 
 	rows("SELECT kstream.create_stream('c', 'n int', topic => '$copied')");
 	rows('INSERT INTO c (n) SELECT generate_series(1, 5)');
+	my $noted = create_topic('noted', 1);
+	rows("SELECT kstream.create_stream('a', 'n int', topic => '$noted', options => '{\"guarantee\": \"at_least_once\"}')");
+	rows('INSERT INTO a (n) SELECT generate_series(1, 5)');
 	rows(q(SELECT kstream.wait('c', '30 s')));
+	rows(q(SELECT kstream.wait('a', '30 s')));
 	$node->backup('copy');
 	$clone->init_from_backup($node, 'copy');
 	$clone->start;
 	$clone->safe_psql($db, 'INSERT INTO c (n) VALUES (666)');
+	$clone->safe_psql($db, 'INSERT INTO a (n) VALUES (666)');
 	rows("INSERT INTO c (n) VALUES ($_)") foreach (6 .. 8);
 	rows(q(SELECT kstream.wait('c', '30 s')));
-	like(query_until($clone, $db, q(SELECT last_error FROM kstream_catalog.sink WHERE relation = 'c'::regclass), qr/./, 90), qr/another installation publishes "c"/, 'a copy notices that the original is at work');
+	like(query_until($clone, $db, q(SELECT last_error FROM kstream_catalog.sink WHERE relation = 'c'::regclass), qr/./, 90), qr/another installation publishes "public.c"/, 'a copy notices that the original is at work');
 	rows('INSERT INTO c (n) VALUES (9)');
 	rows(q(SELECT kstream.wait('c', '30 s')));
 	is(join(' ', map { $_->[4] =~ /(\d+)/ } topic_rows($copied)), '1 2 3 4 5 6 7 8 9', 'and does not get in its way');
 	is(rows(q(SELECT coalesce(last_error, 'none') FROM kstream_catalog.sink WHERE relation = 'c'::regclass)), 'none', 'which was not fenced');
+	like(query_until($clone, $db, q(SELECT last_error FROM kstream_catalog.sink WHERE relation = 'a'::regclass), qr/./, 90), qr/another installation publishes "public.a"/, 'the same with at least once');
+	is(join(' ', map { $_->[4] =~ /(\d+)/ } topic_rows($noted)), '1 2 3 4 5', 'and nothing of it is in the topic');
+	is(unexpected_log_lines($clone), '', 'nothing unexpected in the log of the copy');
 	$clone->stop('immediate');
 }
 

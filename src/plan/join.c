@@ -565,14 +565,23 @@ take_key(KsJoin *join, Node *condition)
 		add_key(&join->refs[refs[i]], sides[i], op->inputcollid);
 }
 
-/* May a condition on this stream alone keep rows out of its buffer? */
+/*
+ * filters_rows
+ *		May a condition on this stream alone keep rows out of its buffer?  In ON of
+ *		an outer join, if the join does not keep the stream's rows; above it, if it
+ *		keeps these only.
+ */
 static bool
 filters_rows(const KsConjunct *conjunct, const KsOuterPlace *outer, int ref)
 {
-	if (conjunct->of == NULL)
+	JoinType	type;
+
+	if (outer == NULL || conjunct->inside == outer->join)
 		return true;
-	return (outer->join->jointype == JOIN_LEFT && ref == outer->right) ||
-		(outer->join->jointype == JOIN_RIGHT && ref == outer->left);
+	type = outer->join->jointype;
+	if (conjunct->of == outer->join)
+		return (type == JOIN_LEFT && ref == outer->right) || (type == JOIN_RIGHT && ref == outer->left);
+	return (type == JOIN_LEFT && ref == outer->left) || (type == JOIN_RIGHT && ref == outer->right);
 }
 
 /* The outer join of the component, or NULL. */
@@ -607,15 +616,15 @@ take_condition(KsJoin *join, KsLevels *levels, const KsConjunct *conjunct)
 		return;
 	outer = outer_of(levels, list_nth(levels->components,
 									  join->refs[bms_next_member(streams, -1)].component));
-	/* what stands above an outer join is no condition of its matches */
-	if (outer != NULL && conjunct->of != outer->join && conjunct->inside != outer->join)
-		return;
 	if (bms_get_singleton_member(streams, &ref))
 	{
 		if (filters_rows(conjunct, outer, ref) && !contain_mutable_functions(condition))
 			join->refs[ref].filters = lappend(join->refs[ref].filters, alone(condition, ref));
 		return;
 	}
+	/* what stands above an outer join is no condition of its matches */
+	if (outer != NULL && conjunct->of != outer->join && conjunct->inside != outer->join)
+		return;
 	ks_time_bound(join, condition);
 	take_key(join, condition);
 }

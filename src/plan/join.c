@@ -29,6 +29,8 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_opfamily.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -537,6 +539,20 @@ add_key(KsJoinRef *ref, Node *expr, Oid collation)
 	ref->keys = lappend(ref->keys, key);
 }
 
+/*
+ * is_byte_equality
+ *		Is the equality one of bytes, though its collation is slow to compare by?
+ *		Then the index is by bytes.
+ */
+static bool
+is_byte_equality(const OpExpr *op)
+{
+	if (!OidIsValid(op->inputcollid) || op->inputcollid == C_COLLATION_OID ||
+		!get_collation_isdeterministic(op->inputcollid))
+		return false;
+	return get_op_opfamily_strategy(op->opno, TEXT_BTREE_FAM_OID) == BTEqualStrategyNumber;
+}
+
 /* An equality of two streams is a key of both, if a btree can find it. */
 static void
 take_key(KsJoin *join, Node *condition)
@@ -562,7 +578,19 @@ take_key(KsJoin *join, Node *condition)
 	if (refs[0] == refs[1])
 		return;
 	for (int i = 0; i < 2; i++)
-		add_key(&join->refs[refs[i]], sides[i], op->inputcollid);
+		add_key(&join->refs[refs[i]], sides[i], is_byte_equality(op) ? C_COLLATION_OID : op->inputcollid);
+	if (is_byte_equality(op))
+	{
+		KsJoinText *text = palloc(sizeof(KsJoinText));
+
+		text->opno = op->opno;
+		for (int i = 0; i < 2; i++)
+		{
+			text->refs[i] = refs[i];
+			text->exprs[i] = alone(sides[i], refs[i]);
+		}
+		join->texts = lappend(join->texts, text);
+	}
 }
 
 /*

@@ -116,6 +116,23 @@ INSERT INTO t VALUES ('y', '2025-01-01 01:03:00');
 SELECT kstream.step('sf'), mark('sf');
 SELECT k, hm(w), n FROM sf ORDER BY k;
 
+-- sessions that meet: states are combined where that is exact, else inputs are kept; both give the same
+SELECT kstream.create_stream('m', 'k text, ts timestamptz, v int, f float8', server => 'local', "timestamp" => 'ts');
+SELECT kstream.create_table_as('m1', $$SELECT k, kstream.session(ts, '40 s') AS w, count(*) AS n, sum(v) AS s, avg(v)::numeric(9,3) AS a, min(v) AS lo, bool_or(v > 7) AS big, sum(v::bigint) FILTER (WHERE v > 2) AS part, stddev(v)::numeric(9,3) AS dev FROM m GROUP BY 1, 2 HAVING count(*) > 1$$, grace => '2 hours', paused => true);
+SELECT kstream.create_table_as('m2', $$SELECT k, kstream.session(ts, '40 s') AS w, count(*) AS n, sum(v) AS s, avg(v)::numeric(9,3) AS a, min(v) AS lo, bool_or(v > 7) AS big, sum(v::bigint) FILTER (WHERE v > 2) AS part, stddev(v)::numeric(9,3) AS dev FROM m GROUP BY 1, 2 HAVING count(*) > 1 AND count(DISTINCT v) > 0$$, grace => '2 hours', paused => true);
+SELECT kstream.create_table_as('m3', $$SELECT k, kstream.session(ts, '40 s') AS w, sum(f) AS f FROM m GROUP BY 1, 2$$, grace => '2 hours', paused => true);
+INSERT INTO m SELECT CASE i % 3 WHEN 0 THEN NULL ELSE 'k' || i % 3 END, timestamptz '2024-01-01' + (i * 7919 % 1000) * interval '4 s', CASE WHEN i % 11 > 0 THEN i % 10 END, 0.1 * i FROM generate_series(1, 700) i;
+SELECT count(*) FILTER (WHERE kstream.step('m1', 37) > 0), count(*) FILTER (WHERE kstream.step('m2', 41) > 0), count(*) FILTER (WHERE kstream.step('m3', 53) > 0) FROM generate_series(1, 20);
+SELECT count(*), sum(n), max(n) FROM m1;
+SELECT count(*) FROM ((TABLE m1 EXCEPT TABLE m2) UNION ALL (TABLE m2 EXCEPT TABLE m1)) d;
+-- the same as plain SQL over islands, floats to the last bit
+WITH x AS (SELECT k, tstzrange(min(ts), max(ts) + '40 s') AS w, sum(f ORDER BY _offset) AS f
+	FROM (SELECT *, sum(CASE WHEN ts <= reach + interval '40 s' THEN 0 ELSE 1 END) OVER (PARTITION BY k ORDER BY ts, _offset) AS island
+		FROM (SELECT *, max(ts) OVER (PARTITION BY k ORDER BY ts, _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reach FROM m) a) b
+	GROUP BY k, island)
+SELECT count(*) FROM ((SELECT k, w, f FROM m3 EXCEPT SELECT k, w, f FROM x) UNION ALL (SELECT k, w, f FROM x EXCEPT SELECT k, w, f FROM m3)) d;
+SELECT relation, inputs IS NOT NULL AS keeps_inputs FROM kstream_catalog.query WHERE relation IN ('m1'::regclass, 'm2', 'm3') ORDER BY 1;
+
 -- the index by which rows are found
 DROP INDEX r1_upper_idx;
 \set VERBOSITY terse

@@ -118,6 +118,19 @@ name_keys(AggregateOperator *op, KsAnalysis *analysis)
 		op->state_keys = op->result_keys;
 }
 
+/* Row type of inputs that are not kept, but wait until their session is known. */
+static TupleDesc
+make_inputs_desc(const KsPlan *plan)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(plan->ninputs + 2);
+
+	TupleDescInitEntry(desc, 1, "_gid", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, 2, "_n", INT8OID, -1, 0);
+	for (int i = 0; i < plan->ninputs; i++)
+		TupleDescInitEntry(desc, i + 3, psprintf("c%d", i + 1), plan->input_types[i], -1, 0);
+	return desc;
+}
+
 /* Starts an attempt: opens the state for reading. */
 static void
 aggregate_begin(KsOperator *base, MemoryContext cxt)
@@ -139,10 +152,13 @@ aggregate_begin(KsOperator *base, MemoryContext cxt)
 	{
 		Relation	rel = table_open(op->query->inputs, AccessShareLock);
 
-		op->inputs = palloc(sizeof(AggInput) * op->maxinputs);
 		op->inputs_desc = CreateTupleDescCopy(RelationGetDescr(rel));
 		table_close(rel, NoLock);
 	}
+	else if (op->plan->window == KS_WINDOW_SESSION)
+		op->inputs_desc = make_inputs_desc(op->plan);
+	if (op->inputs_desc != NULL)
+		op->inputs = palloc(sizeof(AggInput) * op->maxinputs);
 	if (op->plan->window == KS_WINDOW_SESSION)
 		ks_session_begin(op);
 	MemoryContextSwitchTo(old);
@@ -186,6 +202,30 @@ ks_aggregate_read_inputs_state(AggregateOperator *op, TupleTableSlot *slot, int6
 	*ninputs = DatumGetInt64(slot_getattr(slot, op->plan->nkeys + STATE_NINPUTS, &isnull));
 }
 
+/* See aggregate_int.h.  slot: NULL for a group that is new. */
+void
+ks_aggregate_restore(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot, bool first)
+{
+	if (first)
+		group->values = palloc0(sizeof(KsAggValue) * Max(op->plan->naggs, 1));
+	for (int i = 0; i < op->plan->naggs; i++)
+	{
+		bool		isnull;
+		Datum		saved;
+
+		if (slot == NULL)
+		{
+			ks_agg_init(op->aggs[i], &group->values[i]);
+			continue;
+		}
+		saved = slot_getattr(slot, state_attnum(op, i), &isnull);
+		if (first)
+			ks_agg_restore(op->aggs[i], &group->values[i], saved, isnull, flag_is_set(op, slot, i));
+		else
+			ks_agg_merge(op->aggs[i], &group->values[i], saved, isnull, flag_is_set(op, slot, i));
+	}
+}
+
 /* See aggregate_int.h. */
 void
 ks_aggregate_load_group(AggregateOperator *op, AggGroup *group)
@@ -202,20 +242,7 @@ ks_aggregate_load_group(AggregateOperator *op, AggGroup *group)
 			ks_aggregate_read_inputs_state(op, writer->old_slot, &group->gid, &group->ninputs);
 		return;
 	}
-	group->values = palloc0(sizeof(KsAggValue) * Max(op->plan->naggs, 1));
-	for (int i = 0; i < op->plan->naggs; i++)
-	{
-		if (group->exists)
-		{
-			bool		isnull;
-			Datum		saved = slot_getattr(writer->old_slot, state_attnum(op, i), &isnull);
-
-			ks_agg_restore(op->aggs[i], &group->values[i], saved, isnull,
-						   flag_is_set(op, writer->old_slot, i));
-		}
-		else
-			ks_agg_init(op->aggs[i], &group->values[i]);
-	}
+	ks_aggregate_restore(op, group, group->exists ? writer->old_slot : NULL, true);
 }
 
 /* See aggregate_int.h. */
@@ -248,9 +275,9 @@ ks_aggregate_keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *
 	return op->ninputs++;
 }
 
-/* Advances every aggregate of the group by the row. */
-static void
-advance_group(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
+/* See aggregate_int.h.  values: columns of the row statement. */
+void
+ks_aggregate_advance(AggregateOperator *op, AggGroup *group, const Datum *values, const bool *nulls)
 {
 	NullableDatum args[FUNC_MAX_ARGS];
 
@@ -258,13 +285,12 @@ advance_group(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
 	{
 		const KsPlanAgg *agg = &op->plan->aggs[i];
 
-		if (agg->filtercol >= 0 &&
-			(slot->tts_isnull[agg->filtercol] || !DatumGetBool(slot->tts_values[agg->filtercol])))
+		if (agg->filtercol >= 0 && (nulls[agg->filtercol] || !DatumGetBool(values[agg->filtercol])))
 			continue;
 		for (int j = 0; j < agg->nargs; j++)
 		{
-			args[j].value = slot->tts_values[agg->argcols[j]];
-			args[j].isnull = slot->tts_isnull[agg->argcols[j]];
+			args[j].value = values[agg->argcols[j]];
+			args[j].isnull = nulls[agg->argcols[j]];
 		}
 		ks_agg_advance(op->aggs[i], &group->values[i], args);
 		group->changed = true;
@@ -303,7 +329,7 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 		group->changed = true;
 	}
 	else
-		advance_group(op, group, slot);
+		ks_aggregate_advance(op, group, slot->tts_values, slot->tts_isnull);
 	MemoryContextSwitchTo(old);
 }
 

@@ -84,6 +84,10 @@ extern int	ks_aggregate_keep_input(AggregateOperator *op, AggGroup *group, Tuple
 extern void ks_aggregate_read_inputs_state(AggregateOperator *op, TupleTableSlot *slot, int64 *gid, int64 *ninputs);
 extern IndexScanDesc ks_aggregate_scan_inputs(KsTableWriter *writer);
 
+/* States (aggregate.c): starts the group from a row of the state, or adds a further one; advances it by a row. */
+extern void ks_aggregate_restore(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot, bool first);
+extern void ks_aggregate_advance(AggregateOperator *op, AggGroup *group, const Datum *values, const bool *nulls);
+
 /*
  * Sessions (session.c).  add: a row whose window is not NULL.  merge: makes
  * op->groups of the rows taken and the sessions they touch.  write: removes the

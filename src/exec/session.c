@@ -13,16 +13,18 @@
  * the sessions absorbed the one with most inputs stays and gets the new bounds;
  * the others leave state and table.
  *
- * Aggregates are computed from the inputs of the whole session in order of
- * arrival, so that a sum of floats is what it would have been had there been one
- * session from the beginning.  Numbers of inputs therefore rise over all
- * sessions of the query.
+ * Where all aggregates are exact, whatever the order, and can be combined, the
+ * states of sessions that meet are combined.  Otherwise inputs are kept and
+ * aggregates computed from those of the whole session in order of arrival, so
+ * that a sum of floats is what it would have been had there been one session from
+ * the beginning.  Numbers of inputs therefore rise over all sessions of the query.
  *
  * Used by aggregate.c; runs where it runs.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/relscan.h"
 #include "access/tableam.h"
 #include "catalog/namespace.h"
@@ -65,8 +67,9 @@ typedef struct StoredSession
 	TimestampTz start;
 	TimestampTz end;
 	ItemPointerData tid;
-	int64		gid;
+	int64		gid;			/* kept inputs only, and ninputs */
 	int64		ninputs;
+	HeapTuple	state;			/* the row; not with kept inputs */
 } StoredSession;
 
 /* A session as the batch leaves it. */
@@ -155,7 +158,8 @@ ks_session_add(AggregateOperator *op, TupleTableSlot *slot)
 	}
 	event = &key->events[key->nevents++];
 	ks_window_bounds(op->late_filter.range, slot->tts_values[window], &event->start, &event->end);
-	event->input = ks_aggregate_keep_input(op, NULL, slot, next_number(sessions));
+	event->input = ks_aggregate_keep_input(op, NULL, slot,
+										   op->plan->keep_inputs ? next_number(sessions) : 0);
 }
 
 /* By start; events of one moment in order of arrival. */
@@ -236,7 +240,10 @@ read_session(AggregateOperator *op)
 
 	ks_window_bounds(op->late_filter.range, window, &session->start, &session->end);
 	session->tid = slot->tts_tid;
-	ks_aggregate_read_inputs_state(op, slot, &session->gid, &session->ninputs);
+	if (op->plan->keep_inputs)
+		ks_aggregate_read_inputs_state(op, slot, &session->gid, &session->ninputs);
+	else
+		session->state = ExecCopySlotHeapTuple(slot);
 	return session;
 }
 
@@ -378,12 +385,59 @@ merge_key(AggregateOperator *op, SessionKey *key)
 		assign_events(op, lfirst(lc), current->group);
 }
 
+/* Starts the states of all sessions from those they have absorbed. */
+static void
+merge_states(AggregateOperator *op)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(op->writer->rel), &TTSOpsHeapTuple);
+	ListCell   *lc;
+
+	foreach(lc, op->sessions->islands)
+	{
+		Island	   *island = lfirst(lc);
+		ListCell   *ls;
+
+		if (island->absorbed == NIL)
+			ks_aggregate_restore(op, island->group, NULL, true);
+		foreach(ls, island->absorbed)
+		{
+			ExecStoreHeapTuple(((StoredSession *) lfirst(ls))->state, slot, false);
+			ks_aggregate_restore(op, island->group, slot, ls == list_head(island->absorbed));
+			ExecClearTuple(slot);
+		}
+	}
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* Advances the states by the rows of the batch, in order of arrival. */
+static void
+advance_states(AggregateOperator *op)
+{
+	int			nkeys = op->plan->nkeys;
+	int			natts = op->inputs_desc->natts;
+	Datum	   *values = palloc0(sizeof(Datum) * (natts + nkeys));
+	bool	   *nulls = palloc0(sizeof(bool) * (natts + nkeys));
+
+	for (int i = 0; i < op->ninputs; i++)
+	{
+		AggInput   *input = &op->inputs[i];
+
+		/* Two columns of its own come before those that follow the keys in a row. */
+		heap_deform_tuple(input->row, op->inputs_desc, values + nkeys, nulls + nkeys);
+		ks_aggregate_advance(op, input->group, values + 2, nulls + 2);
+	}
+}
+
 /* See aggregate_int.h. */
 void
 ks_session_merge(AggregateOperator *op)
 {
 	for (int i = 0; i < ks_group_table_count(op->sessions->keys); i++)
 		merge_key(op, (SessionKey *) ks_group_table_nth(op->sessions->keys, i));
+	if (op->plan->keep_inputs)
+		return;
+	merge_states(op);
+	advance_states(op);
 }
 
 /* Removes from the table the rows of sessions whose bounds have changed. */
@@ -494,7 +548,7 @@ ks_session_write(AggregateOperator *op)
 	}
 	if (!op->query->emit_final)
 		deleted = delete_old_rows(op);
-	if (moved)
+	if (moved && op->plan->keep_inputs)
 		move_all_inputs(op);
 	return deleted;
 }

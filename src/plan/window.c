@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog/stream_def.h"
+#include "exec/aggstate.h"
 #include "plan/window.h"
 
 /* What an expression stands for. */
@@ -366,8 +367,15 @@ ks_window_find(KsAnalysis *analysis, Query *query)
 		find_group_window(analysis, query);
 		if (analysis->window == KS_WINDOW_SESSION)
 		{
-			/* Sessions are put together from the inputs of their parts. */
-			analysis->keep_inputs = true;
+			/*
+			 * Sessions that meet become one.  Where states cannot be put together
+			 * as if there had been one from the beginning, the inputs are.
+			 */
+			foreach(lc, analysis->aggs)
+			{
+				if (!ks_agg_mergeable(lfirst_node(Aggref, lc)))
+					analysis->keep_inputs = true;
+			}
 			analysis->state_is_visible = false;
 		}
 		return;

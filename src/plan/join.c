@@ -29,6 +29,8 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_opfamily.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -538,6 +540,20 @@ add_key(KsJoinRef *ref, Node *expr, Oid collation)
 	ref->keys = lappend(ref->keys, key);
 }
 
+/*
+ * is_byte_equality
+ *		Is the equality one of bytes, though its collation is slow to compare by?
+ *		Then the index is by bytes.
+ */
+static bool
+is_byte_equality(const OpExpr *op)
+{
+	if (!OidIsValid(op->inputcollid) || op->inputcollid == C_COLLATION_OID ||
+		!get_collation_isdeterministic(op->inputcollid))
+		return false;
+	return get_op_opfamily_strategy(op->opno, TEXT_BTREE_FAM_OID) == BTEqualStrategyNumber;
+}
+
 /* An equality of two streams is a key of both, if a btree can find it. */
 static void
 take_key(KsJoin *join, Node *condition)
@@ -563,17 +579,38 @@ take_key(KsJoin *join, Node *condition)
 	if (refs[0] == refs[1])
 		return;
 	for (int i = 0; i < 2; i++)
-		add_key(&join->refs[refs[i]], sides[i], op->inputcollid);
+		add_key(&join->refs[refs[i]], sides[i], is_byte_equality(op) ? C_COLLATION_OID : op->inputcollid);
+	if (is_byte_equality(op))
+	{
+		KsJoinText *text = palloc(sizeof(KsJoinText));
+
+		text->opno = op->opno;
+		for (int i = 0; i < 2; i++)
+		{
+			text->refs[i] = refs[i];
+			text->exprs[i] = alone(sides[i], refs[i]);
+		}
+		join->texts = lappend(join->texts, text);
+	}
 }
 
-/* May a condition on this stream alone keep rows out of its buffer? */
+/*
+ * filters_rows
+ *		May a condition on this stream alone keep rows out of its buffer?  In ON of
+ *		an outer join, if the join does not keep the stream's rows; above it, if it
+ *		keeps these only.
+ */
 static bool
 filters_rows(const KsConjunct *conjunct, const KsOuterPlace *outer, int ref)
 {
-	if (conjunct->of == NULL)
+	JoinType	type;
+
+	if (outer == NULL || conjunct->inside == outer->join)
 		return true;
-	return (outer->join->jointype == JOIN_LEFT && ref == outer->right) ||
-		(outer->join->jointype == JOIN_RIGHT && ref == outer->left);
+	type = outer->join->jointype;
+	if (conjunct->of == outer->join)
+		return (type == JOIN_LEFT && ref == outer->right) || (type == JOIN_RIGHT && ref == outer->left);
+	return (type == JOIN_LEFT && ref == outer->left) || (type == JOIN_RIGHT && ref == outer->right);
 }
 
 /* The outer join of the component, or NULL. */
@@ -608,15 +645,15 @@ take_condition(KsJoin *join, KsLevels *levels, const KsConjunct *conjunct)
 		return;
 	outer = outer_of(levels, list_nth(levels->components,
 									  join->refs[bms_next_member(streams, -1)].component));
-	/* what stands above an outer join is no condition of its matches */
-	if (outer != NULL && conjunct->of != outer->join && conjunct->inside != outer->join)
-		return;
 	if (bms_get_singleton_member(streams, &ref))
 	{
 		if (filters_rows(conjunct, outer, ref) && !contain_mutable_functions(condition))
 			join->refs[ref].filters = lappend(join->refs[ref].filters, alone(condition, ref));
 		return;
 	}
+	/* what stands above an outer join is no condition of its matches */
+	if (outer != NULL && conjunct->of != outer->join && conjunct->inside != outer->join)
+		return;
 	ks_time_bound(join, condition);
 	take_key(join, condition);
 }

@@ -41,6 +41,14 @@ typedef struct KsJoinKey
 	Oid			collation;
 } KsJoinKey;
 
+/* An equality of text of two streams that is one of bytes; expressions over Vars with varno 1. */
+typedef struct KsJoinText
+{
+	int			refs[2];
+	Node	   *exprs[2];
+	Oid			opno;
+} KsJoinText;
+
 /* An outer join of two streams. */
 typedef struct KsJoinOuter
 {
@@ -56,6 +64,7 @@ typedef struct KsJoin
 	KsJoinRef  *refs;
 	List	   *components;		/* Bitmapset *: streams joined with each other; rows of different ones add up */
 	List	   *outers;			/* KsJoinOuter * */
+	List	   *texts;			/* KsJoinText * */
 	int64	   *bounds;			/* [i * nrefs + j]: greatest event time of j minus that of i */
 	int32		id;				/* of the query, for the names of its buffers */
 	int64		grace;			/* in microseconds */

@@ -19,7 +19,8 @@
  * To the conditions of the query are added those of the contract on time: each
  * of two rows came before the other's close.  And the bounds of the query are
  * repeated with the event time of the old row alone on one side, so that an index
- * can be used whichever way the query puts them.
+ * can be used whichever way the query puts them.  Equalities of text are repeated
+ * by bytes, as the index has them.
  *
  * For outer joins another statement tells which rows have met: the join alone,
  * without what stands above it.  Where nothing does, its columns are added to
@@ -30,6 +31,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -378,6 +380,53 @@ plus(Var *var, int64 microseconds)
 	return result;
 }
 
+/* State of see_vars_mutator. */
+typedef struct SeeContext
+{
+	KsPlace    *place;
+	KsLevel    *above;
+} SeeContext;
+
+/* Replaces Vars of a stream by what a level above sees of them. */
+static Node *
+see_vars_mutator(Node *node, SeeContext *cxt)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+		return (Node *) seen_from(cxt->place, ((Var *) node)->varattno, ((Var *) node)->vartype, cxt->above);
+	return expression_tree_mutator(node, see_vars_mutator, cxt);
+}
+
+/* Equalities of text between two streams, by bytes. */
+static List *
+byte_equalities(const KsJoin *join, KsLevels *levels, int i, int j, KsLevel *level)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, join->texts)
+	{
+		KsJoinText *text = lfirst(lc);
+		CollateExpr *sides[2];
+
+		if (Min(text->refs[0], text->refs[1]) != Min(i, j) || Max(text->refs[0], text->refs[1]) != Max(i, j))
+			continue;
+		for (int k = 0; k < 2; k++)
+		{
+			SeeContext	cxt = {list_nth(levels->places, text->refs[k]), level};
+
+			sides[k] = makeNode(CollateExpr);
+			sides[k]->arg = (Expr *) see_vars_mutator(text->exprs[k], &cxt);
+			sides[k]->collOid = C_COLLATION_OID;
+			sides[k]->location = -1;
+		}
+		result = lappend(result, make_opclause(text->opno, BOOLOID, false, (Expr *) sides[0], (Expr *) sides[1],
+											   InvalidOid, C_COLLATION_OID));
+	}
+	return result;
+}
+
 /* Adds what must hold in time between two streams of a component. */
 static void
 add_pair_conditions(const KsJoin *join, KsLevels *levels, const SideMode *modes, int i, int j)
@@ -385,7 +434,7 @@ add_pair_conditions(const KsJoin *join, KsLevels *levels, const SideMode *modes,
 	KsPlace    *places[] = {list_nth(levels->places, i), list_nth(levels->places, j)};
 	const int	refs[] = {i, j};
 	KsLevel    *level = common_level(places[0]->level, places[1]->level);
-	List	   *quals = NIL;
+	List	   *quals = byte_equalities(join, levels, i, j, level);
 	Var		   *event_time[2];
 	Var		   *stream_time[2];
 

@@ -26,7 +26,19 @@
 #define ks_noreturn __attribute__((noreturn))
 #endif
 
-/* ---- exec/aggstate ---- */
+/* ---- exec/ ---- */
+#include "access/htup_details.h"
+
+/* heap_form_minimal_tuple without room in front of the tuple, which 18 asks for. */
+static inline MinimalTuple
+ks_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
+{
+#if PG_VERSION_NUM >= 180000
+	return heap_form_minimal_tuple(desc, values, nulls, 0);
+#else
+	return heap_form_minimal_tuple(desc, values, nulls);
+#endif
+}
 
 /*
  * ks_function_aclcheck(function, user): may the user execute the function?
@@ -53,7 +65,7 @@
 #define ks_agg_serialfn_usable(aggref, serialfn) true
 #endif
 
-/* ---- end of exec/aggstate ---- */
+/* ---- end of exec/ ---- */
 
 /* ---- plan/ ---- */
 #include "nodes/parsenodes.h"

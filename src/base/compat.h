@@ -65,6 +65,19 @@ ks_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
 #define ks_agg_serialfn_usable(aggref, serialfn) true
 #endif
 
+#include "utils/rangetypes.h"
+
+/* A range with these bounds; an invalid one is an error. */
+static inline RangeType *
+ks_make_range(TypeCacheEntry *type, RangeBound *lower, RangeBound *upper)
+{
+#if PG_VERSION_NUM >= 160000
+	return range_serialize(type, lower, upper, false, NULL);
+#else
+	return range_serialize(type, lower, upper, false);
+#endif
+}
+
 /* ---- end of exec/ ---- */
 
 /* ---- plan/ ---- */

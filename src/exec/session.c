@@ -263,7 +263,7 @@ find_sessions(AggregateOperator *op, const Island *island)
 	RangeBound	upper = {(Datum) 0, true, false, false};
 
 	full_key(op, island->key,
-			 RangeTypePGetDatum(range_serialize(op->late_filter.range, &lower, &upper, false)), keys, nulls);
+			 RangeTypePGetDatum(ks_make_range(op->late_filter.range, &lower, &upper)), keys, nulls);
 	scan = ks_writer_scan_up_to(op->writer, keys, nulls, op->plan->window_key);
 	while (index_getnext_slot(scan, BackwardScanDirection, op->writer->old_slot))
 	{
@@ -310,7 +310,7 @@ finish_island(AggregateOperator *op, Island *island)
 	bool		isnew;
 
 	full_key(op, island->key,
-			 RangeTypePGetDatum(range_serialize(op->late_filter.range, &lower, &upper, false)), keys, nulls);
+			 RangeTypePGetDatum(ks_make_range(op->late_filter.range, &lower, &upper)), keys, nulls);
 	group = (AggGroup *) ks_group_table_get(op->groups, keys, nulls, &isnew);
 	Assert(isnew);
 	island->group = group;
@@ -467,7 +467,7 @@ delete_old_rows(AggregateOperator *op)
 			if (session->start == island->start && session->end == island->end)
 				continue;
 			full_key(op, island->key,
-					 RangeTypePGetDatum(range_serialize(op->late_filter.range, &lower, &upper, false)), keys, nulls);
+					 RangeTypePGetDatum(ks_make_range(op->late_filter.range, &lower, &upper)), keys, nulls);
 			hash = ks_key_hash(writer->keys, keys, nulls);
 			if (!ks_writer_find(writer, hash, keys, nulls))
 				continue;		/* HAVING had turned it away */

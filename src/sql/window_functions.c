@@ -30,6 +30,8 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+#include "base/compat.h"
+
 /* Monday 2000-01-03, on the scale of timestamps. */
 #define DEFAULT_ORIGIN (2 * USECS_PER_DAY)
 
@@ -116,7 +118,7 @@ make_window(TypeCacheEntry *type, TimestampTz start, TimestampTz end)
 
 	if (!IS_VALID_TIMESTAMP(start) || !IS_VALID_TIMESTAMP(end))
 		out_of_range();
-	return RangeTypePGetDatum(range_serialize(type, &lower, &upper, false));
+	return RangeTypePGetDatum(ks_make_range(type, &lower, &upper));
 }
 
 /* Sum that is checked. */

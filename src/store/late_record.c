@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "store/late_record.h"
 
 /* Late records kept per query. */
@@ -92,7 +93,7 @@ window_datum(const KsLateRow *late)
 	RangeBound	lower = {TimestampTzGetDatum(late->start), false, true, true};
 	RangeBound	upper = {TimestampTzGetDatum(late->end), false, false, false};
 
-	return RangeTypePGetDatum(range_serialize(type, &lower, &upper, false));
+	return RangeTypePGetDatum(ks_make_range(type, &lower, &upper));
 }
 
 /* Inserts one row. */

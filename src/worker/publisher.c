@@ -870,6 +870,7 @@ ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
 	progress->latency_us = p->latency_us;
 	progress->idle = p->state == PUB_IDLE && !p->unstored;
 	progress->trouble = p->trouble;
+	progress->watching = p->state == PUB_WATCH;
 	progress->call_at = need == KS_NEED_EVENT ? call_at(p) : 0;
 	p->done = 0;
 	p->latency_us = -1;

@@ -27,6 +27,7 @@ typedef struct KsPublisherProgress
 	int64		latency_us;		/* from the commit of the oldest of them to now, or -1 */
 	bool		idle;			/* nothing is left to publish */
 	const char *trouble;		/* what it waits for, or NULL */
+	bool		watching;		/* it finds out whether it may publish; not known yet whether it gets on */
 	TimestampTz call_at;		/* KS_NEED_EVENT: call then at the latest; 0: no need to */
 } KsPublisherProgress;
 

@@ -127,6 +127,9 @@ ks_sink_run(KsRunner *r)
 	}
 	r->ready = turn.progress.call_at != 0;
 	r->retry_at = turn.progress.call_at;
+	/* A try after an error is no better than that error before it has got somewhere. */
+	if (turn.progress.watching && r->has_error)
+		return;
 	if (turn.progress.idle || turn.progress.trouble != NULL)
 		ks_stat_state(r->id, r->generation, KS_STATE_WAITING, turn.progress.trouble);
 }

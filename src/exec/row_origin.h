@@ -20,4 +20,11 @@ extern KsRowOrigin *ks_row_origin_create(int first);
 /* The record of the row in the slot, whose attributes are all there, and its batch. */
 extern KsRow *ks_row_origin_find(KsRowOrigin *origin, TupleTableSlot *slot, KsBatch **batch);
 
+/*
+ * Where the record found last is among all records of the attempt: rows made in
+ * this order are in the order in which their records came.  The same for all
+ * rows where first is -1, because they come in that order.
+ */
+extern int64 ks_row_origin_place(const KsRowOrigin *origin);
+
 #endif							/* KS_ROW_ORIGIN_H */

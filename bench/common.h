@@ -139,6 +139,29 @@ make_record(Record *record, uint64_t *state, long nkeys, int64_t time_us)
 				 (long long) (time_us / 1000), (long long) time_us, 55 + (int) ((r >> 40) % 31), text);
 }
 
+/* The country of a user, by which a join is checked. */
+static inline const char *
+country_of(long user)
+{
+	static const char *const countries[] = {"DE", "FR", "US", "JP", "BR", "IN", "PL", "KE"};
+
+	return countries[user % 8];
+}
+
+/* Makes the row of a user in the table that is joined; one of 100 bytes. */
+static inline void
+make_user(Record *record, long user)
+{
+	static const char *const tiers[] = {"basic", "silver", "gold"};
+
+	record->user = user;
+	record->cents = 0;
+	record->keylen = snprintf(record->key, sizeof(record->key), "u%ld", user);
+	record->valuelen = snprintf(record->value, sizeof(record->value),
+								"{\"user_id\":\"%s\",\"name\":\"User number %ld\",\"country\":\"%s\",\"tier\":\"%s\"}",
+								record->key, user, country_of(user), tiers[user % 3]);
+}
+
 /* Sets a property of a client; name and value come from here, so failing is a bug. */
 static inline void
 set_property(rd_kafka_conf_t *conf, const char *name, const char *value)

@@ -3,8 +3,10 @@
  *		Fills a topic with the records of the benchmark.
  *
  *	gen BOOTSTRAP TOPIC RECORDS KEYS SEED
+ *	gen BOOTSTRAP TOPIC USERS
  *
- * Prints one line of JSON with what a correct system must find in the topic:
+ * The second form writes the table of users, a row for each, an hour older than
+ * all other records.  Prints one line of JSON with what a correct system must find in the topic:
  * the number of records, the exact sum of amounts in hundredths, and how many
  * different keys occur.
  */
@@ -22,6 +24,24 @@ delivered(rd_kafka_t *client, const rd_kafka_message_t *message, void *arg)
 		failed++;
 }
 
+/* Makes and produces the rows of the users. */
+static void
+produce_users(rd_kafka_t *client, const char *topic, long nusers)
+{
+	Record		record;
+
+	for (long user = 0; user < nusers; user++)
+	{
+		make_user(&record, user);
+		produce_record(client, topic, &record, FIRST_TIME_US - INT64_C(3600000000));
+	}
+	rd_kafka_flush(client, 120000);
+	if (failed > 0 || rd_kafka_outq_len(client) > 0)
+		die("records were not delivered to", topic);
+	printf("{\"topic\":\"%s\",\"records\":%ld}\n", topic, nusers);
+	rd_kafka_destroy(client);
+}
+
 /* Makes and produces the records. */
 int
 main(int argc, char **argv)
@@ -37,8 +57,13 @@ main(int argc, char **argv)
 	bool	   *seen;
 	double		start = seconds();
 
+	if (argc == 4)
+	{
+		produce_users(make_producer(argv[1], "20", delivered), argv[2], atol(argv[3]));
+		return 0;
+	}
 	if (argc != 6)
-		die("usage", "gen BOOTSTRAP TOPIC RECORDS KEYS SEED");
+		die("usage", "gen BOOTSTRAP TOPIC RECORDS KEYS SEED | gen BOOTSTRAP TOPIC USERS");
 	nrecords = atol(argv[3]);
 	nkeys = atol(argv[4]);
 	state = (uint64_t) atoll(argv[5]);

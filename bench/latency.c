@@ -21,7 +21,7 @@
  * topic OUTPUT; the latency of every record that arrives there is taken, by a
  * consumer that reads only committed records.
  *
- * PID is the process whose CPU is reported.  Prints one line of JSON.
+ * PID is the process whose CPU is reported, or several with commas between.  Prints one line of JSON.
  */
 #include "common.h"
 
@@ -279,11 +279,22 @@ percentile(double p)
 	return latencies[(long) ((nlatencies - 1) * p)] / 1000.0;
 }
 
+/* CPU seconds of the processes of a list. */
+static double
+processes_cpu(const char *list)
+{
+	double		total = 0;
+
+	for (const char *at = list; at != NULL && *at != '\0'; at = strchr(at, ','), at += at != NULL)
+		total += process_cpu(atoi(at));
+	return total;
+}
+
 /* Runs producer and reader together, and prints the percentiles. */
 int
 main(int argc, char **argv)
 {
-	int			pid;
+	const char *pid;
 	long		looks;
 	double		cpu;
 	double		start;
@@ -296,13 +307,13 @@ main(int argc, char **argv)
 	rate = atoi(argv[3]);
 	warmup = atoi(argv[4]);
 	duration = atoi(argv[5]);
-	pid = atoi(argv[6]);
+	pid = argv[6];
 	maxlatencies = (long) rate * (warmup + duration);
 	latencies = malloc(sizeof(int64_t) * maxlatencies);
 	probes = malloc(sizeof(Probe) * (maxlatencies / PROBE_EVERY + 1));
 
 	start = seconds();
-	cpu = process_cpu(pid);
+	cpu = processes_cpu(pid);
 	if (table)
 	{
 		PGconn	   *conn = open_session(argv[8], argv[9]);
@@ -315,13 +326,13 @@ main(int argc, char **argv)
 	}
 	else
 		looks = read_output(argv[8]);
-	cpu = process_cpu(pid) - cpu;
+	cpu = processes_cpu(pid) - cpu;
 	if (failed > 0 || nlatencies == 0)
 		die("records got lost on the way to", topic);
 	qsort(latencies, nlatencies, sizeof(int64_t), compare_latencies);
 	printf("{\"records\":%ld,\"samples\":%ld,\"looks\":%ld,\"p50_ms\":%.2f,\"p90_ms\":%.2f,\"p99_ms\":%.2f,"
 		   "\"max_ms\":%.2f,\"cpu_share\":%.2f,\"peak_mb\":%.0f}\n",
 		   nproduced, nlatencies, looks, percentile(0.5), percentile(0.9), percentile(0.99), percentile(1),
-		   cpu / (seconds() - start), process_mb(pid, "VmHWM"));
+		   cpu / (seconds() - start), process_mb(atoi(pid), "VmHWM"));
 	return 0;
 }

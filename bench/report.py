@@ -76,9 +76,35 @@ def throughput(runs):
     print()
 
 
+def output(runs):
+    """The table of the joins into another topic."""
+    names = [f"{system}-enrich-{guarantee}" for guarantee in ("eos", "alo") for system in ("kstream", "streams")]
+    names = [n for n in names if n in runs]
+    if not names:
+        return
+    print("| measurement | records/s (median) | each run | from the start s | CPU us per record | peak MB | private MB | runs | right |")
+    print("|---|---:|---|---:|---:|---:|---:|---:|---|")
+    for name in names:
+        each = " ".join(f"{r['rate'] / 1000:.0f}k" for r in runs[name])
+        right = "yes" if all(r["ok"] for r in runs[name]) else "NO"
+        print(f"| {name} | {cell(median(runs, name, 'rate'), 0)} | {each} | {cell(median(runs, name, 'from_start_s'), 2)} "
+              f"| {cell(median(runs, name, 'cpu_us'), 2)} | {cell(median(runs, name, 'peak_mb'), 0)} "
+              f"| {cell(median(runs, name, 'private_mb'), 0)} | {len(runs[name])} | {right} |")
+    print()
+    for guarantee in ("eos", "alo"):
+        ours, theirs = f"kstream-enrich-{guarantee}", f"streams-enrich-{guarantee}"
+        if ours in runs and theirs in runs:
+            rate = median(runs, ours, "rate") / median(runs, theirs, "rate")
+            cpu = median(runs, theirs, "cpu_us") / median(runs, ours, "cpu_us")
+            print(f"join, {guarantee}: {rate:.1f} times Kafka Streams' throughput, {cpu:.1f} times less CPU per record")
+    print()
+
+
 def latency(runs):
     """The table of the paced runs."""
-    names = [n for n in ("client-latency", "kstream-latency", "streams-latency", "streams-eos-latency") if n in runs]
+    names = ("client-latency", "kstream-latency", "streams-latency", "streams-eos-latency", "kstream-echo-eos",
+             "streams-echo-eos", "kstream-echo-alo", "streams-echo-alo")
+    names = [n for n in names if n in runs]
     if not names:
         return
     print("| measurement | p50 ms | p90 ms | p99 ms | max ms | p99 of each run | cores used | runs | right |")
@@ -99,6 +125,7 @@ def main():
     print(machine())
     print()
     throughput(runs)
+    output(runs)
     latency(runs)
     if disturbed:
         print(f"{disturbed} runs began while something else used more than a quarter of a core: repeat on a quiet machine")

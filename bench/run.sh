@@ -11,6 +11,16 @@
 #   kstream-latency  5,000 records/s: producer's clock to row visible to a reader
 #   streams-latency  the same to the record in an output topic, at least once
 #   streams-eos-latency  the same, exactly once
+#   kstream-enrich-eos   2 M records joined with a table of 10 thousand rows into
+#                        another topic, exactly once
+#   streams-enrich-eos   the same by Kafka Streams
+#   kstream-enrich-alo   the same, at least once
+#   streams-enrich-alo
+#   kstream-echo-eos     5,000 records/s from topic to topic: producer's clock to
+#                        record in the hands of a consumer, exactly once
+#   streams-echo-eos
+#   kstream-echo-alo     the same, at least once
+#   streams-echo-alo
 #
 # --quick: 200 thousand records, one run each, short latency runs.  Results: a
 # line of JSON per run in .cache/bench/results.jsonl, and a table of medians.
@@ -21,7 +31,9 @@
 here=$KS_TOP/bench
 cache=$KS_CACHE/bench
 results=$cache/results.jsonl
-all="drain kstream-10k streams-10k kstream-1m streams-1m client-latency kstream-latency streams-latency streams-eos-latency"
+all="drain kstream-10k streams-10k kstream-1m streams-1m client-latency kstream-latency streams-latency streams-eos-latency
+	kstream-enrich-eos streams-enrich-eos kstream-enrich-alo streams-enrich-alo
+	kstream-echo-eos streams-echo-eos kstream-echo-alo streams-echo-alo"
 only=$all
 records=2000000
 runs=3
@@ -48,6 +60,8 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
+all=$(echo $all)
+only=$(echo $only)
 for name in $only; do
 	case " $all " in *" $name "*) ;; *) die "no measurement $name; there are: $all" ;; esac
 done
@@ -77,7 +91,7 @@ clean_up() {
 build_tools() {
 	local program
 	mkdir -p "$cache/bin" || die "cannot write to $cache"
-	for program in gen drain watch latency; do
+	for program in gen drain watch latency enrich; do
 		gcc -O2 -g -Wall -Wextra -Wno-unused-parameter -I"$("$config" --includedir)" -L"$("$config" --libdir)" \
 			-o "$cache/bin/$program" "$here/$program.c" -lrdkafka -lpq -lpthread || die "could not build $program"
 	done
@@ -265,24 +279,139 @@ caught_up() {
 
 # streams_latency NAME RUN GUARANTEE
 streams_latency() {
-	local line topic="lat_$1_$2" pid
+	local line topic="lat_$1_$2"
 	make_topic "$topic"
 	make_topic "$topic.out"
 	streams_options=(-Dguarantee="$3")
-	rm -f "$run/pipe"
-	mkfifo "$run/pipe"
-	streams latency "$topic" "$topic.out" <"$run/pipe" >"$run/streams.out" &
-	java_pid=$!
-	exec 8>"$run/pipe"
-	wait_for 60 grep -q running "$run/streams.out" || die "$1: Kafka Streams does not start"
-	pid=$(pgrep -f "^java.*-Dbootstrap=$bootstrap.*kstream.bench.Main" | head -1)
+	start_streams latency "$topic" "$topic.out"
 	sleep 2
 	wait_quiet
-	line=$("$cache/bin/latency" "$bootstrap" "$topic" $rate $warmup $duration "$pid" topic "$topic.out") || die "$1 failed"
+	line=$("$cache/bin/latency" "$bootstrap" "$topic" $rate $warmup $duration "$streams_pid" topic "$topic.out") || die "$1 failed"
+	stop_streams
+	record "$1" "$2" "$line" true
+}
+
+# ---------------------------------------------------------------- to another topic
+
+# The guarantee of a measurement as kstream names it.
+guarantee_of() {
+	case $1 in
+		*-eos) echo exactly_once ;;
+		*) echo at_least_once ;;
+	esac
+}
+
+# The same as Kafka Streams names it.
+streams_guarantee_of() {
+	case $1 in
+		*-eos) echo exactly_once_v2 ;;
+		*) echo at_least_once ;;
+	esac
+}
+
+# start_streams ARGUMENT...: starts Kafka Streams with descriptor 8 as its input, and waits until it says "running".
+start_streams() {
+	rm -f "$run/pipe"
+	mkfifo "$run/pipe"
+	streams "$@" <"$run/pipe" >"$run/streams.out" 8>&- &
+	java_pid=$!
+	exec 8>"$run/pipe"
+	wait_for 60 grep -q running "$run/streams.out" || die "Kafka Streams does not start"
+	streams_pid=$(pgrep -f "^java.*-Dbootstrap=$bootstrap.*kstream.bench.Main" | head -1)
+}
+
+# Ends it.
+stop_streams() {
 	exec 8>&-
 	wait "$java_pid"
 	java_pid=
-	record "$1" "$2" "$line" true
+}
+
+# Removes the queries of a join or an echo, and waits until the workers have gone.
+drop_output() {
+	sql "DROP FOREIGN TABLE IF EXISTS enriched, echoed, events CASCADE; DROP TABLE IF EXISTS users CASCADE" >/dev/null
+	drop_query
+}
+
+# kstream_enrich NAME RUN
+kstream_enrich() {
+	local line topic="$1_$2"
+	make_topic "$topic"
+	drop_output
+	sql "SELECT kstream.create_stream('events', 'user_id text, item text, amount numeric, ts bigint, tus bigint, note text',
+			topic => 'events10k');
+		SELECT kstream.create_table('users', 'user_id text PRIMARY KEY, name text, country text, tier text', topic => 'users')" \
+		>/dev/null && sql "SELECT kstream.wait('users')" >/dev/null && sql "ANALYZE users" &&
+		sql "SELECT kstream.create_stream_as('enriched', 'SELECT e.user_id, e.item, e.amount, e.ts, e.tus, u.name, u.country, u.tier
+				FROM events e JOIN users u USING (user_id)', topic => '$topic', guarantee => '$(guarantee_of "$1")', paused => true)" \
+			>/dev/null || die "$1: could not make the query"
+	wait_quiet
+	line=$("$cache/bin/enrich" "$bootstrap" "$topic" "$records" "$cents" kstream "$conninfo" enriched) || die "$1 failed"
+	record "$1" "$2" "$line" "$(printf '%s' "$line" | sed 's/.*"right":\([a-z]*\).*/\1/')"
+	drop_output
+	sql "CHECKPOINT"
+}
+
+# streams_enrich NAME RUN
+streams_enrich() {
+	local line topic="$1_$2"
+	make_topic "$topic"
+	streams_options=(-Dguarantee="$(streams_guarantee_of "$1")")
+	start_streams enrich events10k users "$topic"
+	wait_quiet
+	line=$("$cache/bin/enrich" "$bootstrap" "$topic" "$records" "$cents" streams "$streams_pid" "$run/streams.out" 8) ||
+		die "$1 failed"
+	stop_streams
+	record "$1" "$2" "$line" "$(printf '%s' "$line" | sed 's/.*"right":\([a-z]*\).*/\1/')"
+}
+
+# measure_echo NAME RUN PIDS: the paced run through a query that runs.
+measure_echo() {
+	local line
+	wait_quiet
+	line=$("$cache/bin/latency" "$bootstrap" "$1_$2" $rate $warmup $duration "$3" topic "$1_$2.out") || die "$1 failed"
+	record "$1" "$2" "$line" "$([ "$(field "$line" looks)" = "$(field "$line" records)" ] && echo true || echo false)"
+}
+
+# kstream_echo NAME RUN
+kstream_echo() {
+	local topic="$1_$2"
+	make_topic "$topic"
+	make_topic "$topic.out"
+	drop_output
+	sql "SELECT kstream.create_stream('events', 'user_id text, item text, amount numeric, ts bigint, tus bigint, note text',
+			topic => '$topic');
+		SELECT kstream.create_stream_as('echoed', 'SELECT user_id, item, amount, ts, tus FROM events', topic => '$topic.out',
+			guarantee => '$(guarantee_of "$1")')" >/dev/null || die "$1: could not make the query"
+	wait_for 20 echo_runs || die "$1: the query does not start"
+	sleep 2
+	measure_echo "$1" "$2" "$(sql "SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE backend_type = 'kstream worker'")"
+	drop_output
+}
+
+# True when the query waits for records.
+echo_runs() {
+	[ "$(sql "SELECT state FROM kstream.queries WHERE name = 'echoed'")" = waiting ]
+}
+
+# streams_echo NAME RUN
+streams_echo() {
+	make_topic "$1_$2"
+	make_topic "$1_$2.out"
+	streams_options=(-Dguarantee="$(streams_guarantee_of "$1")")
+	start_streams echo "$1_$2" "$1_$2.out"
+	sleep 2
+	measure_echo "$1" "$2" "$streams_pid"
+	stop_streams
+}
+
+# Takes the measurements of one kind: output KIND.
+output() {
+	local guarantee
+	for guarantee in eos alo; do
+		! wants "kstream-$1-$guarantee" || "kstream_$1" "kstream-$1-$guarantee" "$2"
+		! wants "streams-$1-$guarantee" || "streams_$1" "streams-$1-$guarantee" "$2"
+	done
 }
 
 # ---------------------------------------------------------------- the run
@@ -298,18 +427,25 @@ server_dir "$run/state" || exit 1
 
 log "building"
 build_tools
-! wants streams-10k streams-1m streams-latency streams-eos-latency || build_streams
+case "$only" in *streams-*) build_streams ;; esac
 build_kstream
 ks_use_pg
 start_servers
 wrong=0
 others=0
+enrich="kstream-enrich-eos streams-enrich-eos kstream-enrich-alo streams-enrich-alo"
+echoes="kstream-echo-eos streams-echo-eos kstream-echo-alo streams-echo-alo"
 : >"$results"
-! wants drain kstream-10k streams-10k || fill events10k 10000 42
+! wants drain kstream-10k streams-10k $enrich || fill events10k 10000 42
+if wants $enrich; then
+	make_topic users
+	"$cache/bin/gen" "$bootstrap" users 10000 >/dev/null || die "could not fill users"
+	cents=$(echo $expect_events10k | cut -d' ' -f2)
+fi
 ! wants kstream-1m streams-1m || fill events1m 1000000 43
 
 # A broker that has just started is slow with small requests for a while: latency is never measured on a cold one.
-if wants kstream-latency streams-latency streams-eos-latency && ! wants client-latency; then
+if wants kstream-latency streams-latency streams-eos-latency $echoes && ! wants client-latency; then
 	only="client-latency $only"
 fi
 
@@ -320,11 +456,13 @@ for n in $(seq "$runs"); do
 	! wants streams-10k || streams_throughput streams-10k events10k "$n"
 	! wants kstream-1m || kstream_throughput kstream-1m events1m "$n"
 	! wants streams-1m || streams_throughput streams-1m events1m "$n"
+	output enrich "$n"
 	[ "$n" != 1 ] || ! wants client-latency || client_latency client-latency "$n"
 	! wants kstream-latency || kstream_latency kstream-latency "$n"
 	! wants streams-latency || streams_latency streams-latency "$n" at_least_once
 	# Exactly once takes a tenth of a second and more: one run shows it.
 	[ "$n" != 1 ] || ! wants streams-eos-latency || streams_latency streams-eos-latency "$n" exactly_once_v2
+	output echo "$n"
 done
 
 "$here/report.py" "$results"

@@ -50,6 +50,18 @@ SELECT 'nested', id, _key, _timestamp FROM nested UNION ALL SELECT 'with_query',
 SELECT kstream.explain('nested');
 SELECT kstream.explain('with_query');
 
+-- rows leave in the order in which their records came, whatever the plan makes of it
+SELECT kstream.create_stream('numbers', 'id int, k text', server => 'local', partitions => 1);
+INSERT INTO numbers SELECT i, 'k' || (i * 7919) % 100 FROM generate_series(1, 100) i;
+CREATE TABLE keys AS SELECT 'k' || i AS k FROM generate_series(0, 99) i, generate_series(1, 2);
+SELECT kstream.create_stream_as('sorted', 'SELECT n.id FROM numbers n JOIN keys USING (k)', server => 'local', partitions => 1, paused => true);
+SET enable_hashjoin = off;
+SET enable_nestloop = off;
+SELECT kstream.step('sorted');
+RESET enable_hashjoin;
+RESET enable_nestloop;
+SELECT count(*), count(*) FILTER (WHERE id <> _offset / 2 + 1) AS misplaced FROM sorted;
+
 -- several queries feed one stream; their columns go by position
 SELECT kstream.create_stream('merged', 'a bigint, b text', server => 'local');
 SELECT kstream.insert_into('merged', 'SELECT id, customer FROM orders WHERE id < 3', 'first', paused => true);

@@ -6,6 +6,10 @@
  * the row comes from, which the row statement names (plan/origin.c); where it
  * cannot, the statement runs record by record, and the record shown is the one.
  *
+ * Rows of a key leave in the order in which their records came.  A join may give
+ * them in another one; most often it does not, so nothing is sorted unless a row
+ * is met that comes too late.
+ *
  * For a stream over a topic the rows become bytes while the statement runs, so
  * that a row that cannot be encoded makes its record bad, as an expression that
  * fails does; apply puts them into the outbox.  For a local stream the rows are
@@ -45,8 +49,10 @@ typedef struct EmitOperator
 	KsOutEncoder *encoder;		/* stream over a topic */
 	KsPacker   *packer;
 	HeapTuple  *tuples;			/* local stream */
-	int			ntuples;
-	int			maxtuples;
+	int			nrows;
+	int			maxrows;
+	int64	   *places;			/* of the rows' records, see row_origin.h */
+	bool		ordered;		/* places do not descend */
 	/* NOT NULL and CHECK of the stream */
 	Relation	checked;		/* open while an attempt runs, or NULL */
 	EState	   *estate;
@@ -85,12 +91,12 @@ emit_begin(KsOperator *base, MemoryContext cxt)
 	op->values = palloc0(sizeof(Datum) * op->desc->natts);
 	op->nulls = palloc(sizeof(bool) * op->desc->natts);
 	op->origin = ks_row_origin_create(op->plan->origin, op->plan->time);
-	op->ntuples = 0;
+	op->nrows = 0;
+	op->maxrows = 1024;
+	op->places = palloc(sizeof(int64) * op->maxrows);
+	op->ordered = true;
 	if (op->def->local)
-	{
-		op->maxtuples = 1024;
-		op->tuples = palloc(sizeof(HeapTuple) * op->maxtuples);
-	}
+		op->tuples = palloc(sizeof(HeapTuple) * op->maxrows);
 	else
 	{
 		op->encoder = ks_out_encoder_create(op->def);
@@ -174,7 +180,25 @@ make_row(EmitOperator *op, TupleTableSlot *slot, KsOutOrigin *origin)
 	check_constraints(op);
 }
 
-/* Keeps a row for the log of a local stream. */
+/* Counts a row in, with the place of its record. */
+static void
+note_place(EmitOperator *op)
+{
+	int64		place = ks_row_origin_place(op->origin);
+
+	if (op->nrows == op->maxrows)
+	{
+		op->maxrows *= 2;
+		op->places = repalloc_huge(op->places, sizeof(int64) * op->maxrows);
+		if (op->def->local)
+			op->tuples = repalloc_huge(op->tuples, sizeof(HeapTuple) * op->maxrows);
+	}
+	if (op->nrows > 0 && place < op->places[op->nrows - 1])
+		op->ordered = false;
+	op->places[op->nrows++] = place;
+}
+
+/* Keeps a row, counted in already, for the log of a local stream. */
 static void
 keep_row(EmitOperator *op, const KsOutOrigin *origin)
 {
@@ -187,12 +211,7 @@ keep_row(EmitOperator *op, const KsOutOrigin *origin)
 		op->nulls[time - 1] = false;
 	}
 	old = MemoryContextSwitchTo(op->cxt);
-	if (op->ntuples == op->maxtuples)
-	{
-		op->maxtuples *= 2;
-		op->tuples = repalloc_huge(op->tuples, sizeof(HeapTuple) * op->maxtuples);
-	}
-	op->tuples[op->ntuples++] = heap_form_tuple(op->desc, op->values, op->nulls);
+	op->tuples[op->nrows - 1] = heap_form_tuple(op->desc, op->values, op->nulls);
 	MemoryContextSwitchTo(old);
 }
 
@@ -206,6 +225,7 @@ emit_add(KsOperator *base, TupleTableSlot *slot)
 	KsRecord	rec;
 
 	make_row(op, slot, &origin);
+	note_place(op);
 	if (op->def->local)
 		keep_row(op, &origin);
 	else
@@ -247,19 +267,59 @@ emit_finish(KsOperator *base)
 	op->checked = NULL;
 }
 
+/* qsort_arg comparator of row numbers: by the places of their records, then as they came. */
+static int
+compare_rows(const void *a, const void *b, void *arg)
+{
+	const int64 *places = arg;
+	int			left = *(const int *) a;
+	int			right = *(const int *) b;
+
+	if (places[left] != places[right])
+		return places[left] < places[right] ? -1 : 1;
+	return left - right;
+}
+
+/* The order in which the rows leave, or NULL: as they are. */
+static int *
+sort_rows(EmitOperator *op)
+{
+	int		   *order;
+
+	if (op->ordered)
+		return NULL;
+	order = MemoryContextAllocHuge(op->cxt, sizeof(int) * op->nrows);
+	for (int i = 0; i < op->nrows; i++)
+		order[i] = i;
+	qsort_arg(order, op->nrows, sizeof(int), compare_rows, op->places);
+	return order;
+}
+
 /* Appends the rows to the local log. */
 static void
 write_local(EmitOperator *op)
 {
 	KsLogWriter *writer = ks_log_writer_open(op->def);
+	const int  *order = sort_rows(op);
 
-	for (int i = 0; i < op->ntuples; i++)
+	for (int i = 0; i < op->nrows; i++)
 	{
-		heap_deform_tuple(op->tuples[i], op->desc, op->values, op->nulls);
+		heap_deform_tuple(op->tuples[order != NULL ? order[i] : i], op->desc, op->values, op->nulls);
 		ks_log_writer_complete(writer, op->values, op->nulls);
 		ks_log_writer_put(writer, op->values, op->nulls);
 	}
 	ks_log_writer_close(writer);
+}
+
+/* Puts the records into the outbox. */
+static void
+write_outbox(EmitOperator *op)
+{
+	const int  *order = sort_rows(op);
+
+	if (order != NULL)
+		op->packer = ks_packer_reorder(op->packer, order);
+	ks_outbox_write(ks_outbox_of_stream(op->def), op->packer);
 }
 
 /* Writes the rows. */
@@ -268,22 +328,13 @@ emit_apply(KsOperator *base)
 {
 	EmitOperator *op = (EmitOperator *) base;
 	MemoryContext old = MemoryContextSwitchTo(op->cxt);
-	int64		n;
 
-	if (op->def->local)
-	{
-		n = op->ntuples;
-		if (n > 0)
-			write_local(op);
-	}
-	else
-	{
-		n = op->packer->nrecords;
-		if (n > 0)
-			ks_outbox_write(ks_outbox_of_stream(op->def), op->packer);
-	}
+	if (op->nrows > 0 && op->def->local)
+		write_local(op);
+	else if (op->nrows > 0)
+		write_outbox(op);
 	MemoryContextSwitchTo(old);
-	return n;
+	return op->nrows;
 }
 
 /* See operator.h. */

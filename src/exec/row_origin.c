@@ -24,6 +24,7 @@ typedef struct RowPlace
 typedef struct RowIndex
 {
 	KsBatch    *batch;
+	int			number;			/* among the indexes */
 	int			last;			/* row found last */
 	RowPlace   *places;			/* sorted, or NULL */
 } RowIndex;
@@ -34,6 +35,7 @@ struct KsRowOrigin
 	int			first;
 	int			time;
 	List	   *indexes;		/* RowIndex * */
+	int64		place;			/* of the record found last */
 };
 
 /* See row_origin.h. */
@@ -77,6 +79,7 @@ find_index(KsRowOrigin *origin, Oid stream)
 	index->batch = ks_batch_shown(stream);
 	if (index->batch == NULL)
 		elog(ERROR, "a row comes from stream %u, which is not read", stream);
+	index->number = list_length(origin->indexes);
 	origin->indexes = lappend(origin->indexes, index);
 	return index;
 }
@@ -133,6 +136,7 @@ ks_row_origin_find(KsRowOrigin *origin, TupleTableSlot *slot, KsBatch **batch)
 {
 	int			first = origin->first;
 	RowIndex   *index;
+	KsRow	   *row;
 
 	if (first < 0 && ks_alone_batch != NULL)
 	{
@@ -149,8 +153,17 @@ ks_row_origin_find(KsRowOrigin *origin, TupleTableSlot *slot, KsBatch **batch)
 	}
 	index = find_index(origin, DatumGetObjectId(slot->tts_values[first + KS_ORIGIN_STREAM]));
 	*batch = index->batch;
-	return find_row(origin, index, DatumGetInt32(slot->tts_values[first + KS_ORIGIN_PARTITION]),
-					DatumGetInt64(slot->tts_values[first + KS_ORIGIN_OFFSET]));
+	row = find_row(origin, index, DatumGetInt32(slot->tts_values[first + KS_ORIGIN_PARTITION]),
+				   DatumGetInt64(slot->tts_values[first + KS_ORIGIN_OFFSET]));
+	origin->place = (int64) index->number << 32 | index->last;
+	return row;
+}
+
+/* See row_origin.h. */
+int64
+ks_row_origin_place(const KsRowOrigin *origin)
+{
+	return origin->place;
 }
 
 /* See row_origin.h. */

@@ -24,4 +24,11 @@ extern KsRow *ks_row_origin_find(KsRowOrigin *origin, TupleTableSlot *slot, KsBa
 /* The event time of the row in the slot. */
 extern TimestampTz ks_row_event_time(KsRowOrigin *origin, TupleTableSlot *slot);
 
+/*
+ * Where the record found last is among all records of the attempt: rows made in
+ * this order are in the order in which their records came.  The same for all
+ * rows where first is -1, because they come in that order.
+ */
+extern int64 ks_row_origin_place(const KsRowOrigin *origin);
+
 #endif							/* KS_ROW_ORIGIN_H */

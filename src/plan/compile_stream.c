@@ -223,10 +223,6 @@ ks_compile_stream(KsAnalysis *analysis, const KsQueryRow *row)
 	for (int i = 1; i <= width + (plan->origin >= 0 ? KS_ORIGIN_COLUMNS : 0); i++)
 		appendStringInfo(&sql, "%sc%d", i > 1 ? ", " : "", i);
 	appendStringInfoChar(&sql, ')');
-	/* records of a key leave in the order in which they came */
-	if (analysis->may_reorder && plan->origin >= 0)
-		appendStringInfo(&sql, " ORDER BY q.c%d, q.c%d", width + KS_ORIGIN_PARTITION + 1,
-						 width + KS_ORIGIN_OFFSET + 1);
 	plan->row_sql = sql.data;
 	return plan;
 }

@@ -203,6 +203,30 @@ ks_chunk_unpack(const char *data, Size len, int nrecords, KsRecord *recs)
 }
 
 /* See outbox_format.h. */
+KsPacker *
+ks_packer_reorder(const KsPacker *packer, const int *order)
+{
+	KsPacker   *result = ks_packer_create(packer->cxt);
+	KsRecord   *recs = MemoryContextAllocHuge(packer->cxt, sizeof(KsRecord) * Max(packer->nrecords, 1));
+	int64		n = 0;
+	MemoryContext old = MemoryContextSwitchTo(packer->cxt);
+	ListCell   *lc;
+
+	foreach(lc, packer->chunks)
+	{
+		KsChunk    *chunk = lfirst(lc);
+
+		ks_chunk_unpack(chunk->data.data, chunk->data.len, chunk->nrecords, recs + n);
+		n += chunk->nrecords;
+	}
+	for (int64 i = 0; i < n; i++)
+		ks_packer_add(result, &recs[order[i]]);
+	pfree(recs);
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+/* See outbox_format.h. */
 int64
 ks_record_chain(int64 chain, const KsRecord *rec)
 {

@@ -33,6 +33,9 @@ extern KsPacker *ks_packer_create(MemoryContext cxt);
 /* Adds a record: partition (-1: by key), timestamp, key, value, headers; all is copied. */
 extern void ks_packer_add(KsPacker *packer, const KsRecord *rec);
 
+/* The same records in another order: order[i] says which one comes at place i.  In the packer's context. */
+extern KsPacker *ks_packer_reorder(const KsPacker *packer, const int *order);
+
 /*
  * Unpacks the records of a chunk into recs (room for nrecords); key, value and
  * headers point into data, header arrays are allocated in the current context.

@@ -58,6 +58,8 @@
 #define KS_SAFETY_MS 5000		/* everything is looked at again, whatever was signalled */
 #define KS_RELOAD_RETRY_MS 500
 #define KS_MAX_EVENTS 32
+#define KS_KEPT_BYTES (256 * 1024 * 1024)	/* free memory that stays between batches */
+#define KS_TRIM_PAD (16 * 1024 * 1024)
 
 /* Result of reading the catalog. */
 typedef struct KsCatalogView
@@ -614,6 +616,19 @@ idle_timeout(TimestampTz now, TimestampTz next, TimestampTz safety)
 	return ms;
 }
 
+/*
+ * keep_memory: a batch needs what the last one has given back, and pages that
+ * come from the kernel anew cost a tenth of the work on a record.  What is not
+ * needed any more goes with the next look of safety_net.
+ */
+static void
+keep_memory(void)
+{
+	mallopt(M_ARENA_MAX, 2);
+	mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
+	mallopt(M_TRIM_THRESHOLD, KS_KEPT_BYTES);
+}
+
 /* safety_net: looks at everything again now and then; returns the time of the next look. */
 static TimestampTz
 safety_net(TimestampTz now, TimestampTz due)
@@ -624,6 +639,7 @@ safety_net(TimestampTz now, TimestampTz due)
 		return due;
 	foreach(lc, runners)
 		((KsRunner *) lfirst(lc))->ready = true;
+	malloc_trim(KS_TRIM_PAD);
 	return TimestampTzPlusMilliseconds(now, KS_SAFETY_MS);
 }
 
@@ -674,7 +690,7 @@ ks_worker_main(Datum arg)
 	if (!ks_worker_attach(&ticket))
 		proc_exit(0);
 	before_shmem_exit(worker_exit, (Datum) 0);
-	mallopt(M_ARENA_MAX, 2);
+	keep_memory();
 	BackgroundWorkerInitializeConnectionByOid(ticket.database, InvalidOid, 0);
 	pgstat_report_appname("kstream worker");
 	pgstat_report_activity(STATE_IDLE, NULL);

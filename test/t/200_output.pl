@@ -66,6 +66,17 @@ is_deeply({ map { $_->[3] => $_->[0] } topic_rows($wide) },
 	{ map { $_ => ($java{$_} & 0x7fffffff) % 7 } keys %java },
 	'partitions are those of the Java client');
 
+# the plan sorts by k: records leave in the order in which they came all the same
+my $ordered = create_topic('ordered', 1);
+rows(q(SELECT kstream.create_stream('numbers', 'id int, k text', server => 'local', partitions => 1)));
+rows(q(INSERT INTO numbers SELECT i, 'k' || (i * 7919) % 100 FROM generate_series(1, 100) i));
+rows(q(CREATE TABLE keys AS SELECT 'k' || i AS k FROM generate_series(0, 99) i, generate_series(1, 2)));
+rows("SELECT kstream.create_stream_as('sorted', 'SELECT n.id FROM numbers n JOIN keys USING (k)', topic => '$ordered', paused => true)");
+rows(q(SET enable_hashjoin = off; SET enable_nestloop = off; SELECT kstream.step('sorted')));
+is(query_until($node, $db, 'SELECT count(*), count(*) FILTER (WHERE id <> _offset / 2 + 1) FROM (SELECT id, row_number() OVER (ORDER BY _offset) - 1 AS _offset FROM sorted) x', '200|0'),
+	'200|0', 'rows of a join leave in the order of their records, whatever the plan');
+rows('DROP FOREIGN TABLE sorted, numbers; DROP TABLE keys');
+
 my $given = create_topic('given', 3);
 rows("SELECT kstream.create_stream('g', 'n int', topic => '$given', key_format => 'bigint')");
 rows(q(INSERT INTO g (n, _key, _partition, _timestamp, _headers) VALUES (1, '258', 2, '2024-02-29 12:00:00.123456+00', '{"trace": "4711", "none": null}')));

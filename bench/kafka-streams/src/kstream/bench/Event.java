@@ -11,4 +11,40 @@ public class Event {
     public static final class Timed extends Event {
         public long tus;
     }
+
+    /** All fields, for the join and the echo. */
+    public static class Full extends Event {
+        public String user_id;
+        public String item;
+        public long ts;
+        public long tus;
+    }
+
+    /** What the join makes of a record and the row of its user. */
+    public static final class Enriched extends Full {
+        public String name;
+        public String country;
+        public String tier;
+
+        static Enriched of(Full event, User user) {
+            Enriched e = new Enriched();
+            e.user_id = event.user_id;
+            e.item = event.item;
+            e.amount = event.amount;
+            e.ts = event.ts;
+            e.tus = event.tus;
+            e.name = user.name;
+            e.country = user.country;
+            e.tier = user.tier;
+            return e;
+        }
+    }
+
+    /** A row of the table of users. */
+    public static final class User {
+        public String user_id;
+        public String name;
+        public String country;
+        public String tier;
+    }
 }

@@ -18,6 +18,7 @@ import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.Initializer;
+import org.apache.kafka.streams.kstream.Joined;
 import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
@@ -27,11 +28,16 @@ import org.apache.kafka.streams.state.QueryableStoreTypes;
 import org.apache.kafka.streams.state.ReadOnlyKeyValueStore;
 
 /**
- * The benchmark's query in the Kafka Streams DSL: count and sum by key, in a RocksDB store.
+ * The benchmark's queries in the Kafka Streams DSL: count and sum by key, in a RocksDB store; a join
+ * with a table; and a stream that is written as it came.
  *
  * <pre>
  *   Main throughput TOPIC RECORDS    reads the topic from its beginning, then checks the store
  *   Main latency TOPIC OUTPUT        follows the topic and writes every change to OUTPUT until
+ *                                    standard input ends
+ *   Main enrich TOPIC USERS OUTPUT     after a line of standard input: joins the topic, from its
+ *                                    beginning, with the table, until standard input ends
+ *   Main echo TOPIC OUTPUT             follows the topic and writes its fields to OUTPUT until
  *                                    standard input ends
  * </pre>
  *
@@ -48,8 +54,12 @@ public final class Main {
             new Main().throughput(args[1], Long.parseLong(args[2]));
         } else if (args.length == 3 && args[0].equals("latency")) {
             new Main().latency(args[1], args[2]);
+        } else if (args.length == 3 && args[0].equals("echo")) {
+            new Main().echo(args[1], args[2]);
+        } else if (args.length == 4 && args[0].equals("enrich")) {
+            new Main().enrich(args[1], args[2], args[3]);
         } else {
-            throw new IllegalArgumentException("throughput TOPIC RECORDS | latency TOPIC OUTPUT");
+            throw new IllegalArgumentException("throughput TOPIC RECORDS | latency TOPIC OUTPUT | enrich TOPIC USERS OUTPUT | echo TOPIC OUTPUT");
         }
         System.exit(0);
     }
@@ -130,12 +140,58 @@ public final class Main {
         query(builder, topic, Event.Timed.class, Total.Timed.class, Total.Timed::new, () -> { })
                 .toStream()
                 .to(output, Produced.with(Serdes.String(), new JsonSerde<>(Total.Timed.class)));
+        runToEnd(builder, p, true);
+    }
+
+    /** Joins the topic with the table of users; says when the first record has come. */
+    private void enrich(String topic, String users, String output) throws Exception {
+        Properties p = settings();
+        p.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
+        StreamsBuilder builder = new StreamsBuilder();
+        Meter meter = new Meter(Long.MAX_VALUE);
+        JsonSerde<Event.Full> events = new JsonSerde<>(Event.Full.class);
+        JsonSerde<Event.User> rows = new JsonSerde<>(Event.User.class);
+        KTable<String, Event.User> table = builder.table(users, Consumed.with(Serdes.String(), rows),
+                Materialized.<String, Event.User, KeyValueStore<Bytes, byte[]>>as("users")
+                        .withKeySerde(Serdes.String())
+                        .withValueSerde(rows));
+        builder.stream(topic, Consumed.with(Serdes.String(), events))
+                .join(table,
+                        (event, user) -> {
+                            meter.announce();
+                            return Event.Enriched.of(event, user);
+                        },
+                        Joined.with(Serdes.String(), events, rows))
+                .to(output, Produced.with(Serdes.String(), new JsonSerde<>(Event.Enriched.class)));
+        System.out.println("running");
+        if (System.in.read() < 0) {
+            return;
+        }
+        runToEnd(builder, p, false);
+    }
+
+    /** Follows the topic, writing records at once. */
+    private void echo(String topic, String output) throws Exception {
+        Properties p = settings();
+        p.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "latest");
+        p.put(StreamsConfig.producerPrefix("linger.ms"), "0");
+        StreamsBuilder builder = new StreamsBuilder();
+        JsonSerde<Event.Full> events = new JsonSerde<>(Event.Full.class);
+        builder.stream(topic, Consumed.with(Serdes.String(), events))
+                .to(output, Produced.with(Serdes.String(), events));
+        runToEnd(builder, p, true);
+    }
+
+    /** Runs until standard input ends. */
+    private void runToEnd(StreamsBuilder builder, Properties p, boolean tell) throws Exception {
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             KafkaStreams streams = start(builder, p);
-            while (streams.state() != KafkaStreams.State.RUNNING) {
+            while (tell && streams.state() != KafkaStreams.State.RUNNING) {
                 Thread.sleep(50);
             }
-            System.out.println("running");
+            if (tell) {
+                System.out.println("running");
+            }
             while (System.in.read() >= 0) {
                 continue;
             }

@@ -5,6 +5,8 @@ import java.io.IOException;
 import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Instant;
+import java.util.Locale;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -17,6 +19,7 @@ final class Meter {
     private final long records;
     private final AtomicLong seen = new AtomicLong();
     private final CountDownLatch done = new CountDownLatch(1);
+    private volatile boolean announced;
     private volatile long firstNanos;
     private volatile long lastNanos;
     private volatile long firstCpu;
@@ -34,6 +37,20 @@ final class Meter {
         } else if (n == records) {
             lastNanos = System.nanoTime();
             done.countDown();
+        }
+    }
+
+    /** Called for every record: writes when the first came, in microseconds since 1970, and the CPU used until then. */
+    void announce() {
+        if (!announced) {
+            synchronized (this) {
+                if (!announced) {
+                    Instant now = Instant.now();
+                    System.out.printf(Locale.ROOT, "first %d %.3f%n",
+                            now.getEpochSecond() * 1_000_000L + now.getNano() / 1000, OS.getProcessCpuTime() / 1e9);
+                    announced = true;
+                }
+            }
         }
     }
 

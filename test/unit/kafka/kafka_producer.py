@@ -290,7 +290,11 @@ def test_producer_missing_topic():
     equal("missing: topic of the position", p.commit("pnowhere", 5), "topic_missing")
     equal("missing: is named", p.why("topic"), "pnowhere")
     equal("missing: nothing else was written", sorted(values("pthere", 2)), ["one", "two"])
-    equal("missing: abort again", p.abort(), "ok")
+    # Where the transaction took longer than it may, the broker has ended it, and says so.
+    outcome = p.abort()
+    check("missing: abort again", outcome in ("ok", "reopen"), outcome)
+    if outcome == "reopen":
+        p.reopen()
     equal("missing: was not created", p.one("SELECT kp_partitions('pmissing', 5000)"), "-1")
     p.done()
 

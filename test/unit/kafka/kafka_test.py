@@ -471,7 +471,10 @@ def test_corrupt():
     name = SCRATCH + "/broker/data/corrupt-0/00000000000000000000.log"
     with open(name, "r+b") as f:
         data = f.read()
-        at = len(data) // 2     # within the second of three equal batches
+        at = 0
+        while int.from_bytes(data[at:at + 8], "big") < 10:
+            at += 12 + int.from_bytes(data[at + 8:at + 12], "big")
+        at += (12 + int.from_bytes(data[at + 8:at + 12], "big")) // 2    # within the batch that begins with offset 10
         f.seek(at)
         f.write(bytes([data[at] ^ 0x55]))
     broker("start")

@@ -53,6 +53,15 @@ sub set_faults
 	$node->reload;
 }
 
+# Waits until a stream is published; a test that it is.
+sub published
+{
+	my ($stream) = @_;
+
+	is(sql_error($node, $db, "SELECT kstream.wait('$stream', '60 s')"), '', "$stream is published")
+	  or diag(sql("SELECT name, state, position, last_error FROM kstream.sinks WHERE last_error IS NOT NULL"));
+}
+
 # --- the lost tail -----------------------------------------------------------
 
 my $tail = create_topic('tail', 1, bootstrap => $server);
@@ -96,7 +105,7 @@ foreach my $round (1 .. 3)
 	$node->start;
 	$forgotten += sql("SELECT count(*) FROM unsent WHERE n = $round") eq '0';
 	is(sql('SELECT count(*) FROM kept') + 0, scalar(numbers($tail)), "round $round: what is in the topic is in the table");
-	sql("SELECT kstream.wait('tail', '60 s')");
+	published('tail');
 }
 cmp_ok($forgotten, '>', 0, 'the server had forgotten what was not published');
 is(sql(q(SELECT string_agg(n::text, ' ' ORDER BY n) FROM kept)), join(' ', numbers($tail)), 'the topic has what was committed, in its order');
@@ -112,7 +121,7 @@ foreach my $point (qw(publish_begin publish_produced publish_commit publish_comm
 
 	sql("SELECT kstream.create_stream('$point', 'n int', topic => '$topic')");
 	sql("INSERT INTO $point (n) VALUES (1)");
-	sql("SELECT kstream.wait('$point', '60 s')");
+	published($point);
 	$from = log_size($node);
 	set_faults("$point:crash");
 	sql("INSERT INTO $point (n) SELECT generate_series(2, 5)");
@@ -120,7 +129,7 @@ foreach my $point (qw(publish_begin publish_produced publish_commit publish_comm
 	wait_for(30, sub { (try_sql($node, $db, 'SELECT 1'))[0] == 0 });
 	set_faults('');
 	query_until($node, $db, "INSERT INTO $point (n) VALUES (6) RETURNING n", '6', 60);
-	query_until($node, $db, "SELECT kstream.wait('$point', '60 s')", qr/^(?!error)/, 90);
+	published($point);
 	is(join(' ', numbers($topic)), '1 2 3 4 5 6', "killed at $point: each record once, in order")
 	  or diag(sql("SELECT name, state, position, last_error FROM kstream.sinks WHERE name LIKE '%$point'"));
 }
@@ -137,7 +146,7 @@ foreach my $point (qw(publish_begin publish_produced publish_commit publish_comm
 
 	sql("SELECT kstream.create_stream('late', 'n int', topic => '$topic')");
 	sql('INSERT INTO late (n) VALUES (1)');
-	sql("SELECT kstream.wait('late', '60 s')");
+	published('late');
 	# no heartbeat of another sink may take the rule's place
 	sql("UPDATE kstream_catalog.sink SET paused = true, generation = generation + 1 WHERE relation <> 'late'::regclass");
 	sql("SELECT kstream.pause('derived')");
@@ -157,7 +166,7 @@ foreach my $point (qw(publish_begin publish_produced publish_commit publish_comm
 	set_faults('');
 	$proxy->command('heal');
 	query_until($node, $db, 'INSERT INTO late (n) VALUES (6) RETURNING n', '6', 60);
-	query_until($node, $db, "SELECT kstream.wait('late', '60 s')", qr/^(?!error)/, 90);
+	published('late');
 	is(join(' ', numbers($topic)), '1 2 3 4 5 6', 'a late commit ends no other transaction')
 	  or diag(sql("SELECT name, state, position, last_error FROM kstream.sinks WHERE name LIKE '%late'"));
 	sql("UPDATE kstream_catalog.sink SET paused = false, generation = generation + 1 WHERE paused");

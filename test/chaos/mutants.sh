@@ -3,7 +3,7 @@
 # purpose, one patch of mutants/ at a time, in a scratch copy, and runs
 # test/t/231_output_durability.pl against it: each mutant must turn it red.  By hand
 # only, about 3 minutes each; needs what `make test` needs.  WORK names the scratch
-# directory, SOUND=no leaves out the run of the engine as it is, MUTANT_TESTS names
+# directory (NAME.out in it is what the tests have said), SOUND=no leaves out the run of the engine as it is, MUTANT_TESTS names
 # other tests.
 . "$(dirname "$0")/../rig/env.sh"
 exec </dev/null
@@ -51,9 +51,10 @@ for patch in "$origin"/test/chaos/mutants/*.patch; do
 		KS_FAILED=$((KS_FAILED + 1))
 	else
 		verdict=killed
-		first=$(grep -m1 '^not ok' "$work/tests.out" || grep -v '^ok' "$work/tests.out" | tail -2 | head -1)
+		first=$(cat "$KS_WORK"/tap.*.out | grep -m1 -E '^not ok|^error running|Bailout|: (ERROR|FATAL):')
 		KS_PASSED=$((KS_PASSED + 1))
 	fi
+	cat "$KS_WORK"/tap.*.out >"$work/$name.out" 2>/dev/null
 	printf '%-40s %-8s %s\n' "$name" "$verdict" "$(cut -c1-110 <<<"$first")"
 done
 tally

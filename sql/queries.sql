@@ -112,6 +112,10 @@ TABLE sums;
 SELECT kstream.step('sums');
 SELECT customer, n, total FROM sums ORDER BY 1;
 
+-- an alias of a join hides the stream: records are run one by one where their order matters
+SELECT kstream.create_table_as('hidden', 'SELECT j.customer, string_agg(j.item, '','') AS items FROM (orders JOIN customers USING (customer)) AS j GROUP BY 1', paused => true);
+SELECT kstream.step('hidden');
+TABLE hidden ORDER BY 1;
 DROP SCHEMA queries CASCADE;
 SELECT count(*) FROM kstream.queries;
 

@@ -46,6 +46,11 @@ CREATE TABLE kstream_catalog.query
 	restarts		bigint NOT NULL DEFAULT 0,
 	created_at		timestamptz NOT NULL DEFAULT now(),
 	name			text UNIQUE,
+	-- event time
+	grace			interval NOT NULL DEFAULT '0',
+	retention		interval,
+	emit			text NOT NULL DEFAULT 'changes' CHECK (emit IN ('changes', 'final')),
+	idle_timeout	interval NOT NULL DEFAULT '1 min',
 	CHECK ((view IS NULL) <> (source IS NULL))
 );
 CREATE INDEX query_relation ON kstream_catalog.query (relation);
@@ -66,6 +71,8 @@ CREATE TABLE kstream_catalog.position
 	dead			bigint NOT NULL DEFAULT 0,
 	late			bigint NOT NULL DEFAULT 0,
 	duplicates		bigint NOT NULL DEFAULT 0,
+	watermark		timestamptz,
+	moved_at		timestamptz,
 	PRIMARY KEY (query, source, partition)
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE kstream_catalog.position IS 'next offset and stream time of each query in each partition, with its exact counters; updated in the transaction of the batch';
@@ -88,6 +95,22 @@ CREATE TABLE kstream_catalog.dead_letter
 );
 CREATE INDEX dead_letter_query ON kstream_catalog.dead_letter (query, source, partition, "offset");
 COMMENT ON TABLE kstream_catalog.dead_letter IS 'records that a query could not process, one row per query and record';
+
+CREATE TABLE kstream_catalog.late_record
+(
+	query			int,
+	n				bigint,
+	source			regclass NOT NULL,
+	topic			text,
+	partition		int NOT NULL,
+	"offset"		bigint NOT NULL,
+	event_time		timestamptz NOT NULL,
+	stream_time		timestamptz NOT NULL,
+	"window"		tstzrange,
+	seen_at			timestamptz NOT NULL,
+	PRIMARY KEY (query, n)
+);
+COMMENT ON TABLE kstream_catalog.late_record IS 'the newest records of each query that came after their window had closed, one row per record and window';
 
 CREATE TABLE kstream_catalog.local_log
 (

@@ -116,18 +116,22 @@ FROM kstream_catalog.dead_letter d
 WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW kstream.dead_letters IS 'records that a query could not process, as they came, with the reason';
 
-CREATE VIEW kstream.late_records AS
-SELECT NULL::text AS query,
-	NULL::regclass AS relation,
-	NULL::text AS topic,
-	NULL::int AS partition,
-	NULL::bigint AS "offset",
-	NULL::timestamptz AS event_time,
-	NULL::timestamptz AS stream_time,
-	NULL::tstzrange AS "window",
-	NULL::timestamptz AS seen_at
-WHERE false;
-COMMENT ON VIEW kstream.late_records IS 'records that came after their window had closed; empty as long as there are no windows';
+CREATE VIEW kstream.late_records WITH (security_barrier) AS
+SELECT q.relation::text AS query,
+	q.relation,
+	l.topic,
+	l.partition,
+	l."offset",
+	l.event_time,
+	l.stream_time,
+	l."window",
+	l.seen_at,
+	l.source
+FROM kstream_catalog.late_record l
+	JOIN kstream_catalog.query q ON q.id = l.query
+	JOIN pg_catalog.pg_class c ON c.oid = q.relation
+WHERE pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW kstream.late_records IS 'records that came after their window had closed: the newest of each query, a row per record and window';
 
 CREATE VIEW kstream.stat_query WITH (security_barrier) AS
 SELECT coalesce(q.name, q.relation::text) AS name,
@@ -142,7 +146,8 @@ SELECT coalesce(q.name, q.relation::text) AS name,
 	s.commit_p99_ms,
 	s.e2e_p50_ms,
 	s.e2e_p99_ms,
-	q.relation
+	q.relation,
+	p.watermark
 FROM kstream_catalog.query q
 	JOIN pg_catalog.pg_class c ON c.oid = q.relation
 	CROSS JOIN LATERAL (
@@ -150,7 +155,8 @@ FROM kstream_catalog.query q
 			coalesce(sum(rows_out), 0)::bigint AS rows_out,
 			coalesce(sum(late), 0)::bigint AS late,
 			coalesce(sum(dead), 0)::bigint AS dead,
-			coalesce(sum(duplicates), 0)::bigint AS duplicates
+			coalesce(sum(duplicates), 0)::bigint AS duplicates,
+			max(watermark) AS watermark
 		FROM kstream_catalog.position
 		WHERE query = q.id) p
 	LEFT JOIN kstream_catalog.stat_query_shmem()
@@ -195,7 +201,13 @@ SELECT coalesce(q.name, q.relation::text) AS name,
 	pg_total_relation_size(r.store) AS bytes
 FROM kstream_catalog.query q
 	JOIN pg_catalog.pg_class qc ON qc.oid = q.relation
-	CROSS JOIN LATERAL (VALUES ('result', q.relation), ('state', q.state), ('inputs', q.inputs))
+	CROSS JOIN LATERAL (
+		VALUES ('result', q.relation), ('state', q.state), ('inputs', q.inputs)
+		UNION ALL
+		SELECT 'buffer', b.oid::regclass
+		FROM pg_catalog.pg_class b
+		WHERE b.relnamespace = 'kstream_state'::regnamespace AND b.relkind = 'r'
+			AND b.relname ~ ('^j_' || q.id || '_[0-9]+(_[01])?$'))
 		AS r(role, store)
 	JOIN pg_catalog.pg_class c ON c.oid = r.store
 WHERE pg_has_role(qc.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE')

@@ -9,6 +9,7 @@ SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.query', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.position', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.dead_letter_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.late_record', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.local_log', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.log_batch', '');
 SELECT pg_catalog.pg_extension_config_dump('kstream_catalog.sink', '');

@@ -26,7 +26,19 @@
 #define ks_noreturn __attribute__((noreturn))
 #endif
 
-/* ---- exec/aggstate ---- */
+/* ---- exec/ ---- */
+#include "access/htup_details.h"
+
+/* heap_form_minimal_tuple without room in front of the tuple, which 18 asks for. */
+static inline MinimalTuple
+ks_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
+{
+#if PG_VERSION_NUM >= 180000
+	return heap_form_minimal_tuple(desc, values, nulls, 0);
+#else
+	return heap_form_minimal_tuple(desc, values, nulls);
+#endif
+}
 
 /*
  * ks_function_aclcheck(function, user): may the user execute the function?
@@ -53,10 +65,24 @@
 #define ks_agg_serialfn_usable(aggref, serialfn) true
 #endif
 
-/* ---- end of exec/aggstate ---- */
+#include "utils/rangetypes.h"
+
+/* A range with these bounds; an invalid one is an error. */
+static inline RangeType *
+ks_make_range(TypeCacheEntry *type, RangeBound *lower, RangeBound *upper)
+{
+#if PG_VERSION_NUM >= 160000
+	return range_serialize(type, lower, upper, false, NULL);
+#else
+	return range_serialize(type, lower, upper, false);
+#endif
+}
+
+/* ---- end of exec/ ---- */
 
 /* ---- plan/ ---- */
 #include "nodes/parsenodes.h"
+#include "nodes/primnodes.h"
 #if PG_VERSION_NUM >= 180000
 #include "optimizer/optimizer.h"
 #include "optimizer/clauses.h"
@@ -88,6 +114,24 @@ ks_flatten_group_rte(Query *query)
 			}
 		}
 	}
+#endif
+}
+
+/* The range table entry is no relation any more. */
+static inline void
+ks_forget_permissions(RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	rte->perminfoindex = 0;
+#endif
+}
+
+/* The Var is looked at on its own, not below the outer joins it came through. */
+static inline void
+ks_forget_nullingrels(Var *var)
+{
+#if PG_VERSION_NUM >= 160000
+	var->varnullingrels = NULL;
 #endif
 }
 /* ---- end of plan/ ---- */

@@ -67,9 +67,14 @@ enum
 	Anum_query_last_error_at,
 	Anum_query_restarts,
 	Anum_query_created_at,
-	Anum_query_name
+	Anum_query_name,
+	/* event time */
+	Anum_query_grace,
+	Anum_query_retention,
+	Anum_query_emit,
+	Anum_query_idle_timeout
 };
-#define Natts_query Anum_query_name
+#define Natts_query Anum_query_idle_timeout
 
 static const char *const kind_names[] = {
 	[KS_QUERY_TABLE] = "table",
@@ -103,6 +108,25 @@ static int
 interval_ms(const Interval *interval)
 {
 	return (int) (interval->day * (SECS_PER_DAY * 1000) + interval->time / 1000);
+}
+
+/* Microseconds of an interval as the catalog holds it (never with months). */
+static int64
+interval_us(Datum value)
+{
+	Interval   *interval = DatumGetIntervalP(value);
+
+	return interval->day * USECS_PER_DAY + interval->time;
+}
+
+/* The interval of that many microseconds. */
+static Datum
+us_interval(int64 us)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = us;
+	return IntervalPGetDatum(interval);
 }
 
 /* A row of the catalog as a struct in the current context. */
@@ -154,6 +178,10 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 	row->last_sqlstate = TEXT_OR_NULL(last_sqlstate);
 	row->last_error = TEXT_OR_NULL(last_error);
 	row->name = TEXT_OR_NULL(name);
+	row->grace_us = interval_us(VALUE(grace));
+	row->retention_us = ISNULL(retention) ? -1 : interval_us(VALUE(retention));
+	row->emit_final = strcmp(TextDatumGetCString(VALUE(emit)), "final") == 0;
+	row->idle_timeout_us = interval_us(VALUE(idle_timeout));
 
 #undef VALUE
 #undef ISNULL
@@ -358,6 +386,11 @@ ks_query_insert(const KsQueryRow *row)
 	SET(created_at, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 	if (row->name)
 		SET(name, CStringGetTextDatum(row->name));
+	SET(grace, us_interval(row->grace_us));
+	if (row->retention_us >= 0)
+		SET(retention, us_interval(row->retention_us));
+	SET(emit, CStringGetTextDatum(row->emit_final ? "final" : "changes"));
+	SET(idle_timeout, us_interval(row->idle_timeout_us));
 #undef SET
 #undef SET_OID
 
@@ -377,6 +410,7 @@ ks_query_delete(int32 id)
 
 	ks_catalog_execute("DELETE FROM kstream_catalog.position WHERE query = $1", 1, types, values);
 	ks_catalog_execute("DELETE FROM kstream_catalog.dead_letter WHERE query = $1", 1, types, values);
+	ks_catalog_execute("DELETE FROM kstream_catalog.late_record WHERE query = $1", 1, types, values);
 	ks_catalog_execute("DELETE FROM kstream_catalog.dedup WHERE query = $1", 1, types, values);
 	ks_catalog_execute("DELETE FROM kstream_catalog.dedup_part WHERE query = $1", 1, types, values);
 	ks_catalog_execute("DELETE FROM kstream_catalog.query WHERE id = $1", 1, types, values);

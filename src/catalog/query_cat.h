@@ -44,6 +44,11 @@ typedef struct KsQueryRow
 	char	   *last_sqlstate;
 	char	   *last_error;
 	char	   *name;			/* of one more query that feeds a stream; NULL: it is called as the relation */
+	/* event time */
+	int64		grace_us;
+	int64		retention_us;	/* -1: for ever */
+	bool		emit_final;
+	int64		idle_timeout_us;
 } KsQueryRow;
 
 /* All in the current memory context.  load returns NULL if there is no such query. */

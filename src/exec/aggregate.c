@@ -118,6 +118,19 @@ name_keys(AggregateOperator *op, KsAnalysis *analysis)
 		op->state_keys = op->result_keys;
 }
 
+/* Row type of inputs that are not kept, but wait until their session is known. */
+static TupleDesc
+make_inputs_desc(const KsPlan *plan)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(plan->ninputs + 2);
+
+	TupleDescInitEntry(desc, 1, "_gid", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, 2, "_n", INT8OID, -1, 0);
+	for (int i = 0; i < plan->ninputs; i++)
+		TupleDescInitEntry(desc, i + 3, psprintf("c%d", i + 1), plan->input_types[i], -1, 0);
+	return desc;
+}
+
 /* Starts an attempt: opens the state for reading. */
 static void
 aggregate_begin(KsOperator *base, MemoryContext cxt)
@@ -127,22 +140,28 @@ aggregate_begin(KsOperator *base, MemoryContext cxt)
 	static KsKeySpec no_keys = {0, NULL};
 
 	op->cxt = cxt;
+	ks_late_filter_begin(&op->late_filter);
 	ks_agg_batch_reset(op->runner);
 	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
 								op->state_keys, op->state_hints);
 	op->groups = ks_group_table_create(op->writer->keys != NULL ? op->writer->keys : &no_keys,
 									   sizeof(AggGroup));
-	op->origin = op->plan->wants_origin ? ks_row_origin_create(op->plan->origin) : NULL;
+	op->origin = ks_row_origin_create(op->plan->origin, op->plan->time);
 	op->ninputs = 0;
 	op->maxinputs = 256;
 	if (op->plan->keep_inputs)
 	{
 		Relation	rel = table_open(op->query->inputs, AccessShareLock);
 
-		op->inputs = palloc(sizeof(AggInput) * op->maxinputs);
 		op->inputs_desc = CreateTupleDescCopy(RelationGetDescr(rel));
 		table_close(rel, NoLock);
 	}
+	else if (op->plan->window == KS_WINDOW_SESSION)
+		op->inputs_desc = make_inputs_desc(op->plan);
+	if (op->inputs_desc != NULL)
+		op->inputs = palloc(sizeof(AggInput) * op->maxinputs);
+	if (op->plan->window == KS_WINDOW_SESSION)
+		ks_session_begin(op);
 	MemoryContextSwitchTo(old);
 }
 
@@ -174,9 +193,43 @@ flag_is_set(AggregateOperator *op, TupleTableSlot *slot, int agg)
 	return isnull || TextDatumGetCString(flags)[agg] == '1';
 }
 
-/* Loads the group's state, or starts it. */
-static void
-load_group(AggregateOperator *op, AggGroup *group)
+/* See aggregate_int.h. */
+void
+ks_aggregate_read_inputs_state(AggregateOperator *op, TupleTableSlot *slot, int64 *gid, int64 *ninputs)
+{
+	bool		isnull;
+
+	*gid = DatumGetInt64(slot_getattr(slot, op->plan->nkeys + STATE_GID, &isnull));
+	*ninputs = DatumGetInt64(slot_getattr(slot, op->plan->nkeys + STATE_NINPUTS, &isnull));
+}
+
+/* See aggregate_int.h.  slot: NULL for a group that is new. */
+void
+ks_aggregate_restore(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot, bool first)
+{
+	if (first)
+		group->values = palloc0(sizeof(KsAggValue) * Max(op->plan->naggs, 1));
+	for (int i = 0; i < op->plan->naggs; i++)
+	{
+		bool		isnull;
+		Datum		saved;
+
+		if (slot == NULL)
+		{
+			ks_agg_init(op->aggs[i], &group->values[i]);
+			continue;
+		}
+		saved = slot_getattr(slot, state_attnum(op, i), &isnull);
+		if (first)
+			ks_agg_restore(op->aggs[i], &group->values[i], saved, isnull, flag_is_set(op, slot, i));
+		else
+			ks_agg_merge(op->aggs[i], &group->values[i], saved, isnull, flag_is_set(op, slot, i));
+	}
+}
+
+/* See aggregate_int.h. */
+void
+ks_aggregate_load_group(AggregateOperator *op, AggGroup *group)
 {
 	KsTableWriter *writer = op->writer;
 
@@ -186,34 +239,16 @@ load_group(AggregateOperator *op, AggGroup *group)
 		group->tid = writer->old_slot->tts_tid;
 	if (op->plan->keep_inputs)
 	{
-		bool		isnull;
-
 		if (group->exists)
-		{
-			group->gid = DatumGetInt64(slot_getattr(writer->old_slot, op->plan->nkeys + STATE_GID, &isnull));
-			group->ninputs = DatumGetInt64(slot_getattr(writer->old_slot, op->plan->nkeys + STATE_NINPUTS, &isnull));
-		}
+			ks_aggregate_read_inputs_state(op, writer->old_slot, &group->gid, &group->ninputs);
 		return;
 	}
-	group->values = palloc0(sizeof(KsAggValue) * Max(op->plan->naggs, 1));
-	for (int i = 0; i < op->plan->naggs; i++)
-	{
-		if (group->exists)
-		{
-			bool		isnull;
-			Datum		saved = slot_getattr(writer->old_slot, state_attnum(op, i), &isnull);
-
-			ks_agg_restore(op->aggs[i], &group->values[i], saved, isnull,
-						   flag_is_set(op, writer->old_slot, i));
-		}
-		else
-			ks_agg_init(op->aggs[i], &group->values[i]);
-	}
+	ks_aggregate_restore(op, group, group->exists ? writer->old_slot : NULL, true);
 }
 
-/* Keeps the aggregate arguments of a row. */
-static void
-keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
+/* See aggregate_int.h. */
+int
+ks_aggregate_keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot, int64 number)
 {
 	int			ninputs = op->plan->ninputs;
 	Datum	   *values = palloc0(sizeof(Datum) * (ninputs + 2));
@@ -232,18 +267,18 @@ keep_input(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
 	}
 	/* Its number; the group's is put in when it is known. */
 	values[0] = Int64GetDatum(0);
-	values[1] = Int64GetDatum(++group->ninputs);
-	input = &op->inputs[op->ninputs++];
+	values[1] = Int64GetDatum(number);
+	input = &op->inputs[op->ninputs];
 	input->group = group;
 	input->row = heap_form_tuple(op->inputs_desc, values, nulls);
-	group->changed = true;
 	pfree(values);
 	pfree(nulls);
+	return op->ninputs++;
 }
 
-/* Advances every aggregate of the group by the row. */
-static void
-advance_group(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
+/* See aggregate_int.h.  values: columns of the row statement. */
+void
+ks_aggregate_advance(AggregateOperator *op, AggGroup *group, const Datum *values, const bool *nulls)
 {
 	NullableDatum args[FUNC_MAX_ARGS];
 
@@ -251,17 +286,26 @@ advance_group(AggregateOperator *op, AggGroup *group, TupleTableSlot *slot)
 	{
 		const KsPlanAgg *agg = &op->plan->aggs[i];
 
-		if (agg->filtercol >= 0 &&
-			(slot->tts_isnull[agg->filtercol] || !DatumGetBool(slot->tts_values[agg->filtercol])))
+		if (agg->filtercol >= 0 && (nulls[agg->filtercol] || !DatumGetBool(values[agg->filtercol])))
 			continue;
 		for (int j = 0; j < agg->nargs; j++)
 		{
-			args[j].value = slot->tts_values[agg->argcols[j]];
-			args[j].isnull = slot->tts_isnull[agg->argcols[j]];
+			args[j].value = values[agg->argcols[j]];
+			args[j].isnull = nulls[agg->argcols[j]];
 		}
 		ks_agg_advance(op->aggs[i], &group->values[i], args);
 		group->changed = true;
 	}
+}
+
+/* Has the window of the row closed? */
+static bool
+is_late(AggregateOperator *op, TupleTableSlot *slot)
+{
+	KsBatch    *batch;
+	KsRow	   *row = ks_row_origin_find(op->origin, slot, &batch);
+
+	return ks_late_filter_drops(&op->late_filter, &op->base, slot, batch, row);
 }
 
 /* Takes one row of the row statement. */
@@ -276,20 +320,33 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 	slot_getallattrs(slot);
 	if (base->check != NULL)
 		base->check(base, slot);
+	if (op->plan->window != KS_WINDOW_NONE && is_late(op, slot))
+	{
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	if (op->sessions != NULL && !slot->tts_isnull[op->plan->window_key])
+	{
+		ks_session_add(op, slot);
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	group = (AggGroup *) ks_group_table_get(op->groups, slot->tts_values, slot->tts_isnull, &isnew);
 	if (isnew)
-		load_group(op, group);
-	if (op->origin != NULL)
+		ks_aggregate_load_group(op, group);
+	if (op->plan->wants_time)
 	{
-		KsBatch    *batch;
-		KsRow	   *row = ks_row_origin_find(op->origin, slot, &batch);
+		TimestampTz event_time = ks_row_event_time(op->origin, slot);
 
-		group->event_time = isnew ? row->event_time : Max(group->event_time, row->event_time);
+		group->event_time = isnew ? event_time : Max(group->event_time, event_time);
 	}
 	if (op->plan->keep_inputs)
-		keep_input(op, group, slot);
+	{
+		(void) ks_aggregate_keep_input(op, group, slot, ++group->ninputs);
+		group->changed = true;
+	}
 	else
-		advance_group(op, group, slot);
+		ks_aggregate_advance(op, group, slot->tts_values, slot->tts_isnull);
 	MemoryContextSwitchTo(old);
 }
 
@@ -328,9 +385,16 @@ aggregate_finish(KsOperator *base)
 
 		if (isnew)
 		{
-			load_group(op, group);
+			ks_aggregate_load_group(op, group);
 			group->event_time = DT_NOBEGIN;
 		}
+		MemoryContextSwitchTo(old);
+	}
+	if (op->sessions != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(op->cxt);
+
+		ks_session_merge(op);
 		MemoryContextSwitchTo(old);
 	}
 	ks_writer_close(op->writer);
@@ -494,6 +558,8 @@ write_states(AggregateOperator *op)
 								op->state_keys, op->state_hints);
 	if (op->state_is_visible)
 		ks_writer_listen(op->writer);
+	if (op->sessions != NULL)
+		(void) ks_session_write(op);
 	order = changed_groups(op, &changed);
 	for (int i = 0; i < changed; i++)
 	{
@@ -509,6 +575,9 @@ write_states(AggregateOperator *op)
 			ks_writer_update(op->writer, group->group.hash, &group->tid);
 		else
 			ks_writer_insert(op->writer, group->group.hash);
+		if (op->base.close != NULL && (!group->exists || op->sessions != NULL) &&
+			!group->group.nulls[op->plan->window_key])
+			ks_aggregate_note_window(op, group->group.keys[op->plan->window_key], false);
 	}
 	ks_writer_close(op->writer);
 	op->writer = NULL;
@@ -556,7 +625,9 @@ aggregate_apply(KsOperator *base)
 		changed = write_states(op);
 		if (op->plan->keep_inputs)
 			write_inputs(op);
-		if (!op->state_is_visible)
+		if (op->query->emit_final)
+			changed = 0;
+		else if (!op->state_is_visible)
 			changed = ks_aggregate_write_result(op);
 	}
 	PG_CATCH();
@@ -602,6 +673,7 @@ ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *ana
 	op->state_hints = ks_table_hints_create();
 	op->result_hints = ks_table_hints_create();
 	name_keys(op, analysis);
+	ks_aggregate_init_close(op, analysis);
 	if (!plan->keep_inputs)
 	{
 		op->aggs = palloc(sizeof(KsAgg *) * Max(plan->naggs, 1));

@@ -98,7 +98,7 @@ compute_plain_rows(AggregateOperator *op, TupleDesc desc)
 			out[i] = values[from];
 			outnull[i] = nulls[from];
 		}
-		op->rows[g] = heap_form_minimal_tuple(desc, out, outnull);
+		op->rows[g] = ks_form_minimal_tuple(desc, out, outnull);
 	}
 }
 
@@ -118,7 +118,7 @@ final_receive(TupleTableSlot *slot, DestReceiver *self)
 	memset(nulls, true, sizeof(bool) * natts);
 	memcpy(values, slot->tts_values, sizeof(Datum) * nout);
 	memcpy(nulls, slot->tts_isnull, sizeof(bool) * nout);
-	op->rows[DatumGetInt32(slot->tts_values[nout])] = heap_form_minimal_tuple(receiver->desc, values, nulls);
+	op->rows[DatumGetInt32(slot->tts_values[nout])] = ks_form_minimal_tuple(receiver->desc, values, nulls);
 	pfree(values);
 	pfree(nulls);
 	MemoryContextSwitchTo(old);
@@ -283,7 +283,7 @@ recompute_rows(AggregateOperator *op, TupleDesc desc)
 		nulls = palloc(sizeof(bool) * Max(desc->natts, op->plan->nout));
 		memset(nulls, true, sizeof(bool) * desc->natts);
 		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
-		op->rows[g] = heap_form_minimal_tuple(desc, values, nulls);
+		op->rows[g] = ks_form_minimal_tuple(desc, values, nulls);
 		SPI_freetuptable(SPI_tuptable);
 	}
 	op->culprit = NULL;
@@ -312,7 +312,11 @@ write_row(AggregateOperator *op, KsTableWriter *writer, TupleTableSlot *row_slot
 	memcpy(slot->tts_isnull, row_slot->tts_isnull, sizeof(bool) * slot->tts_tupleDescriptor->natts);
 	ExecStoreVirtualTuple(slot);
 	if (!exists)
+	{
 		ks_writer_insert(writer, group->group.hash);
+		if (op->query->emit_final && !group->group.nulls[op->plan->window_key])
+			ks_aggregate_note_window(op, group->group.keys[op->plan->window_key], true);
+	}
 	else if (!ks_slots_identical(writer->old_slot, slot))
 		ks_writer_update(writer, group->group.hash, &writer->old_slot->tts_tid);
 	else

@@ -120,6 +120,8 @@ struct KsAgg
 	FunctionCallInfo final_fcinfo;	/* NULL: no finalfn */
 	FmgrInfo	combinefn;
 	FunctionCallInfo combine_fcinfo;	/* NULL: not for restoring this one */
+	FmgrInfo	mergefn;
+	FunctionCallInfo merge_fcinfo;	/* NULL: not mergeable by a function */
 };
 
 static void load_definition(const Aggref *aggref, AggDef *def);
@@ -128,6 +130,7 @@ static void check_plain_call(const Aggref *aggref);
 static void setup_transition(KsAgg *agg, const AggDef *def);
 static void setup_serialization(KsAgg *agg, const AggDef *def);
 static void setup_combine(KsAgg *agg, const AggDef *def);
+static void setup_merge(KsAgg *agg, const AggDef *def);
 static void setup_final(KsAgg *agg, const AggDef *def);
 static void load_initcond(KsAgg *agg);
 static Datum copy_to_batch(KsAgg *agg, Datum value, bool byval, int16 len);
@@ -139,7 +142,6 @@ static Datum combine_with_empty(KsAgg *agg, Datum value, bool *isnull);
 static Datum run_final(KsAgg *agg, const KsAggValue *v, bool *isnull);
 static Datum private_copy(KsAgg *agg, const KsAggValue *v, bool *isnull);
 static Datum add_to_base(KsAgg *agg, const KsAggValue *v, bool *isnull);
-static bool equal_means_identical(Oid typid, Oid collation);
 
 /*
  * reset_temp
@@ -250,106 +252,21 @@ ks_agg_saved_is_result(const Aggref *aggref)
 }
 
 /*
- * ks_agg_order_insensitive
- *		True if the result is known not to depend on the order of the rows.
- *
- * Only built-in aggregates whose arithmetic is exact.  min, max and the range
- * aggregates return or intersect inputs, so they qualify only for types whose
- * equal values look the same: of numeric 1.0 and 1.00, or float -0 and 0, min
- * returns the one that came last.  (Sums of money, interval or bigint may still
- * overflow on the way in one order and not in another.)
+ * ks_agg_mergeable
+ *		True if two states can be put together without a trace of the order.
  */
 bool
-ks_agg_order_insensitive(const Aggref *aggref)
+ks_agg_mergeable(const Aggref *aggref)
 {
-	static const char *const exact_any[] = {
-		"count", "regr_count", "bool_and", "bool_or", "every",
-		"bit_and", "bit_or", "bit_xor", NULL
-	};
-	static const char *const exact_numbers[] = {
-		"sum", "avg", "variance", "var_pop", "var_samp",
-		"stddev", "stddev_pop", "stddev_samp", NULL
-	};
-	static const char *const picks_input[] = {
-		"min", "max", "range_agg", "range_intersect_agg", NULL
-	};
-	const char *name;
-	Oid			argtype;
-	bool		identical;
-	int			i;
+	KsAggKind	kind = ks_agg_kind(aggref);
+	AggDef		def;
 
-	if (aggref->aggkind != AGGKIND_NORMAL ||
-		aggref->aggfnoid >= FirstUnpinnedObjectId)
+	if (kind == KS_AGG_INPUTS || !ks_agg_order_insensitive(aggref))
 		return false;
-	name = get_func_name(aggref->aggfnoid);
-
-	for (i = 0; exact_any[i] != NULL; i++)
-		if (strcmp(name, exact_any[i]) == 0)
-			return true;
-	if (list_length(aggref->aggargtypes) != 1)
-		return false;
-	argtype = linitial_oid(aggref->aggargtypes);
-	identical = equal_means_identical(argtype, aggref->inputcollid);
-
-	/* DISTINCT keeps one of several equal inputs */
-	if (aggref->aggdistinct != NIL && !identical)
-		return false;
-
-	for (i = 0; exact_numbers[i] != NULL; i++)
-		if (strcmp(name, exact_numbers[i]) == 0)
-			return argtype == INT2OID || argtype == INT4OID ||
-				argtype == INT8OID || argtype == NUMERICOID ||
-				argtype == MONEYOID || argtype == INTERVALOID;
-	for (i = 0; picks_input[i] != NULL; i++)
-		if (strcmp(name, picks_input[i]) == 0)
-			return identical;
-	return false;
-}
-
-/*
- * equal_means_identical
- *		True if values of the type that compare equal are known to be the same.
- */
-static bool
-equal_means_identical(Oid typid, Oid collation)
-{
-	typid = getBaseType(typid);
-	switch (typid)
-	{
-		case BOOLOID:
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-		case OIDOID:
-		case MONEYOID:
-		case DATEOID:
-		case TIMEOID:
-		case TIMETZOID:
-		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
-		case UUIDOID:
-		case INETOID:
-		case CIDROID:
-		case BYTEAOID:
-		case TIDOID:
-		case XID8OID:
-		case PG_LSNOID:
-			return true;
-		case TEXTOID:
-		case VARCHAROID:
-		case NAMEOID:
-			return !OidIsValid(collation) ||
-				get_collation_isdeterministic(collation);
-		default:
-			if (type_is_enum(typid))
-				return true;
-			if (type_is_multirange(typid))
-				typid = get_multirange_range(typid);
-			if (type_is_range(typid))
-				return equal_means_identical(get_range_subtype(typid),
-											 get_range_collation(typid));
-			return false;
-	}
+	if (kind == KS_AGG_ADD)
+		return true;
+	load_definition(aggref, &def);
+	return OidIsValid(def.combinefn);
 }
 
 /*
@@ -524,6 +441,8 @@ ks_agg_create(KsAggRunner *runner, const Aggref *aggref)
 		setup_serialization(agg, &def);
 		setup_combine(agg, &def);
 	}
+	if (ks_agg_mergeable(aggref) && agg->kind != KS_AGG_ADD)
+		setup_merge(agg, &def);
 	setup_final(agg, &def);
 	MemoryContextSwitchTo(old);
 
@@ -650,6 +569,27 @@ setup_combine(KsAgg *agg, const AggDef *def)
 }
 
 /*
+ * setup_merge
+ *		Make the combine function ready to put two groups together.
+ */
+static void
+setup_merge(KsAgg *agg, const AggDef *def)
+{
+	Oid			inputcollid = agg->trans.aggref->inputcollid;
+	Oid			argtype = def->transtype;
+	Expr	   *expr;
+
+	build_aggregate_transfn_expr(&argtype, 1, 0, false, def->transtype,
+								 inputcollid, def->combinefn, InvalidOid,
+								 &expr, NULL);
+	fmgr_info(def->combinefn, &agg->mergefn);
+	fmgr_info_set_expr((Node *) expr, &agg->mergefn);
+	agg->merge_fcinfo = palloc0(SizeForFunctionCallInfo(2));
+	InitFunctionCallInfoData(*agg->merge_fcinfo, &agg->mergefn, 2,
+							 inputcollid, (Node *) agg->runner->state, NULL);
+}
+
+/*
  * setup_final
  *		Look up the final function, if there is one.
  */
@@ -749,6 +689,55 @@ ks_agg_init(KsAgg *agg, KsAggValue *v)
 								 trans->transtypeByVal, trans->transtypeLen);
 	v->base = (Datum) 0;
 	v->base_isnull = true;
+}
+
+/*
+ * ks_agg_merge
+ *		Add the saved form of another group.
+ *
+ * A built-in aggregate's NULL state means that nothing was aggregated.
+ */
+void
+ks_agg_merge(KsAgg *agg, KsAggValue *v, Datum saved, bool isnull, bool has_value)
+{
+	KsAggRunner *runner = agg->runner;
+	FunctionCallInfo fcinfo = agg->merge_fcinfo;
+	KsAggValue	other;
+	MemoryContext old;
+
+	if (isnull)
+		return;
+	ks_agg_restore(agg, &other, saved, isnull, has_value);
+	if (agg->kind == KS_AGG_ADD)
+	{
+		old = MemoryContextSwitchTo(runner->batch);
+		v->base = v->base_isnull ? other.base : DirectFunctionCall2(numeric_add, v->base, other.base);
+		v->base_isnull = false;
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	if (v->novalue || v->isnull)
+	{
+		*v = other;
+		return;
+	}
+	fcinfo->args[0].value = v->value;
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = other.value;
+	fcinfo->args[1].isnull = other.isnull;
+	fcinfo->isnull = false;
+	runner->state->curpertrans = &agg->trans;
+	old = MemoryContextSwitchTo(runner->temp);
+	if (agg->trans_byval)
+	{
+		v->value = FunctionCallInvoke(fcinfo);
+		v->isnull = fcinfo->isnull;
+	}
+	else
+		advance_byref(agg, v, fcinfo);
+	MemoryContextSwitchTo(old);
+	runner->state->curpertrans = NULL;
+	reset_temp(runner);
 }
 
 /*

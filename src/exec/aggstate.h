@@ -51,6 +51,12 @@ extern bool ks_agg_saved_is_result(const Aggref *aggref);
 /* True if the result does not depend on the order of the input rows (built-in, exact). */
 extern bool ks_agg_order_insensitive(const Aggref *aggref);
 
+/*
+ * True if the saved forms of two groups can be put together, and the result is
+ * the same as if their inputs had been aggregated in one group in any order.
+ */
+extern bool ks_agg_mergeable(const Aggref *aggref);
+
 /* Checks EXECUTE permission of userid on aggregate, transfn, finalfn as nodeAgg does. */
 extern void ks_agg_check_permissions(const Aggref *aggref, Oid userid);
 
@@ -71,6 +77,8 @@ extern int	ks_agg_nargs(const KsAgg *agg);	/* aggregated arguments; 0 for count(
  */
 extern void ks_agg_init(KsAgg *agg, KsAggValue *v);
 extern void ks_agg_restore(KsAgg *agg, KsAggValue *v, Datum saved, bool isnull, bool has_value);
+/* Adds the saved form of another group; only for a call that is mergeable. */
+extern void ks_agg_merge(KsAgg *agg, KsAggValue *v, Datum saved, bool isnull, bool has_value);
 extern void ks_agg_advance(KsAgg *agg, KsAggValue *v, const NullableDatum *args);
 /* Results are in the runner's batch memory (valid until ks_agg_batch_reset) or by value. */
 extern Datum ks_agg_save(KsAgg *agg, const KsAggValue *v, bool *isnull, bool *has_value);

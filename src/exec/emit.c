@@ -84,7 +84,7 @@ emit_begin(KsOperator *base, MemoryContext cxt)
 	op->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
 	op->values = palloc0(sizeof(Datum) * op->desc->natts);
 	op->nulls = palloc(sizeof(bool) * op->desc->natts);
-	op->origin = ks_row_origin_create(op->plan->origin);
+	op->origin = ks_row_origin_create(op->plan->origin, op->plan->time);
 	op->ntuples = 0;
 	if (op->def->local)
 	{
@@ -165,10 +165,12 @@ make_row(EmitOperator *op, TupleTableSlot *slot, KsOutOrigin *origin)
 		op->nulls[attnum - 1] = slot->tts_isnull[i];
 	}
 	memset(origin, 0, sizeof(KsOutOrigin));
-	row = ks_row_origin_find(op->origin, slot, &batch);
-	origin->event_time = row->event_time;
+	origin->event_time = ks_row_event_time(op->origin, slot);
 	if (op->plan->carry_key)
+	{
+		row = ks_row_origin_find(op->origin, slot, &batch);
 		carry_key(op, batch, row, origin);
+	}
 	check_constraints(op);
 }
 

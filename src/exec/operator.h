@@ -14,6 +14,7 @@
 #include "catalog/query_cat.h"
 #include "executor/tuptable.h"
 #include "plan/compile.h"
+#include "store/late_record.h"
 
 typedef struct KsOperator KsOperator;
 
@@ -26,14 +27,30 @@ struct KsOperator
 	/* Raises an error if the row itself is to blame (a key too long for an index). */
 	void		(*check) (KsOperator *op, TupleTableSlot *slot);
 	bool		begin_to_check; /* check needs begin and finish around it, too */
+	/* Like check, of whatever else is made of the records shown; NULL: nothing is. */
+	void		(*check_records) (KsOperator *op);
 	/* Ends the first phase, before its subtransaction does. */
 	void		(*finish) (KsOperator *op);
 	/* Writes; returns the number of result rows written or deleted. */
 	int64		(*apply) (KsOperator *op);
+
+	/*
+	 * Event time; NULL in an operator that needs no watermark.  next_close: the
+	 * least watermark at which close has something to do (DT_NOEND: none); it is
+	 * asked outside of transactions, too, and needs no snapshot.  close: does what
+	 * is due at the watermark, about limit rows at most; *more: something due is
+	 * left.  Returns the number of result rows written or deleted.
+	 */
+	TimestampTz (*next_close) (KsOperator *op);
+	int64		(*close) (KsOperator *op, TimestampTz watermark, int limit, bool *more);
+	TimestampTz watermark;		/* of the batches before this one; DT_NOBEGIN: none yet */
+
+	List	   *late;			/* KsLateRow *, each once: what this attempt left out as late */
 };
 
 /* All in the current memory context, in a transaction, under the query's settings. */
-extern KsOperator *ks_append_create(const KsQueryRow *query, const KsPlan *plan);
+extern KsOperator *ks_append_create(const KsQueryRow *query, const KsPlan *plan,
+									KsAnalysis *analysis);
 extern KsOperator *ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan,
 									   KsAnalysis *analysis);
 extern KsOperator *ks_emit_create(const KsQueryRow *query, const KsPlan *plan);

@@ -3,7 +3,7 @@
  *		Running the row statement of a query over a batch, and finding the
  *		records that make it fail.
  *
- * The row statement is a cached SPI plan; scanning a stream shows the rows of
+ * The row statement runs through saved plans (statement.c); scanning a stream shows the rows of
  * the batch.  Errors in decoding never become errors here: the scan leaves such
  * a row out and reports it.  An error of an expression is different: it ends the
  * statement.  Then the row that the scan returned last is suspected; if the
@@ -12,9 +12,8 @@
  * error that needs no record, or that no single record reproduces, is the
  * query's own and is raised.
  *
- * A plan is kept per class of batch size, because the right join method for a
- * few rows is wrong for thousands; plans are made anew when the tables looked up
- * have grown much, since a plan without parameters is never reconsidered.
+ * Plans are made anew when the tables they read have grown much, since a plan
+ * without parameters is never reconsidered.
  *
  * Runs in: worker or a backend that steps; inside a transaction.
  */
@@ -38,15 +37,14 @@
 #include "base/guc.h"
 #include "base/subxact.h"
 #include "exec/operator.h"
+#include "exec/join.h"
 #include "exec/query_exec.h"
+#include "exec/statement.h"
 #include "plan/compile.h"
+#include "plan/window.h"
 #include "store/change.h"
 #include "store/dedup.h"
-
-/* Batches up to SMALL_BATCH rows run the plan made for a few rows. */
-#define SMALL_BATCH 300
-#define SMALL_BATCH_PLANNED 20
-#define LARGE_BATCH_PLANNED 10000
+#include "store/join_buffer.h"
 
 /* Errors found by retrying the batch before bad records are looked for one after the other. */
 #define MAX_RETRIES 3
@@ -54,25 +52,17 @@
 /* Grown tables are looked for at most this often. */
 #define GROWTH_CHECK_MS 1000
 
-typedef enum PlanClass
-{
-	PLAN_SMALL,
-	PLAN_LARGE,
-	PLAN_CLASSES
-} PlanClass;
-
 struct KsQueryExec
 {
 	MemoryContext cxt;
 	MemoryContext attempt_cxt;	/* reset for every attempt */
 	const KsQueryRow *query;
-	char	   *row_sql;
+	KsStatement *rows;			/* the row statement */
 	bool		record_by_record;	/* see KsPlan */
-	int			stream_scans;	/* at most so many in a plan */
+	bool		joins_streams;
 	List	   *lookups;
+	List	   *state;			/* tables of ours that its statements read (oid list) */
 	KsOperator *op;
-	SPIPlanPtr	plans[PLAN_CLASSES];
-	MemoryContextCallback callback; /* frees the plans with cxt, after an error too */
 	double		lookup_blocks;	/* size of the tables looked up when the plans were made */
 	TimestampTz growth_checked;
 };
@@ -124,14 +114,15 @@ receiver_noop(DestReceiver *self)
 {
 }
 
-/* Blocks of all tables the query looks up. */
+/* Blocks of all tables that the statements read. */
 static double
 count_lookup_blocks(KsQueryExec *exec)
 {
+	List	   *tables = list_concat_copy(exec->lookups, exec->state);
 	double		blocks = 0;
 	ListCell   *lc;
 
-	foreach(lc, exec->lookups)
+	foreach(lc, tables)
 	{
 		Relation	rel = try_table_open(lfirst_oid(lc), AccessShareLock);
 
@@ -144,25 +135,6 @@ count_lookup_blocks(KsQueryExec *exec)
 	return blocks;
 }
 
-/* Frees the plans, so that they are made anew. */
-static void
-drop_plans(KsQueryExec *exec)
-{
-	for (int i = 0; i < PLAN_CLASSES; i++)
-	{
-		if (exec->plans[i] != NULL)
-			SPI_freeplan(exec->plans[i]);
-		exec->plans[i] = NULL;
-	}
-}
-
-/* Memory context callback: saved plans live elsewhere and would stay. */
-static void
-drop_plans_callback(void *arg)
-{
-	drop_plans(arg);
-}
-
 /* Drops plans made for much smaller tables. */
 static void
 check_growth(KsQueryExec *exec)
@@ -170,7 +142,7 @@ check_growth(KsQueryExec *exec)
 	TimestampTz now;
 	double		blocks;
 
-	if (exec->lookups == NIL)
+	if (exec->lookups == NIL && exec->state == NIL)
 		return;
 	now = GetCurrentTimestamp();
 	if (!TimestampDifferenceExceeds(exec->growth_checked, now, GROWTH_CHECK_MS))
@@ -179,65 +151,11 @@ check_growth(KsQueryExec *exec)
 	blocks = count_lookup_blocks(exec);
 	if (blocks > 2 * exec->lookup_blocks + 8 || blocks * 2 + 8 < exec->lookup_blocks)
 	{
-		drop_plans(exec);
+		ks_statement_forget_plans(exec->rows);
+		if (exec->joins_streams)
+			ks_join_forget_plans(exec->op);
 		exec->lookup_blocks = blocks;
 	}
-}
-
-/*
- * check_stream_scans
- *		A set-returning SQL function in FROM may be inlined, and its body may read
- *		a stream: then the plan reads streams more often than the query does.
- */
-static void
-check_stream_scans(KsQueryExec *exec, SPIPlanPtr plan)
-{
-	CachedPlan *cached = SPI_plan_get_cached_plan(plan);
-	PlannedStmt *stmt;
-	ListCell   *lc;
-	int			n = 0;
-
-	if (cached == NULL)
-		return;
-	stmt = linitial_node(PlannedStmt, cached->stmt_list);
-	foreach(lc, stmt->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE && ks_is_stream(rte->relid))
-			n++;
-	}
-	ReleaseCachedPlan(cached, CurrentResourceOwner);
-	if (n <= exec->stream_scans)
-		return;
-	SPI_freeplan(plan);
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("a function of continuous query \"%s\" reads a stream",
-					get_rel_name(exec->query->relation)),
-			 errhint("Read the stream in the FROM clause of the query itself.")));
-}
-
-/* The plan for a batch of this size. */
-static SPIPlanPtr
-get_plan(KsQueryExec *exec, int nrows)
-{
-	PlanClass	class = nrows <= SMALL_BATCH ? PLAN_SMALL : PLAN_LARGE;
-
-	/* Also in force when a cached plan is made anew after an invalidation. */
-	ks_batch_planned_rows = class == PLAN_SMALL ? SMALL_BATCH_PLANNED : LARGE_BATCH_PLANNED;
-	if (exec->plans[class] == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare_cursor(exec->row_sql, 0, NULL, CURSOR_OPT_GENERIC_PLAN);
-
-		if (plan == NULL)
-			elog(ERROR, "could not prepare the statement of a continuous query: %s",
-				 SPI_result_code_string(SPI_result));
-		SPI_keepplan(plan);
-		check_stream_scans(exec, plan);
-		exec->plans[class] = plan;
-	}
-	return exec->plans[class];
 }
 
 /*
@@ -281,40 +199,43 @@ ks_exec_open(const KsQueryRow *query)
 	KsOwnerScope scope;
 
 	exec->cxt = cxt;
-	exec->callback.func = drop_plans_callback;
-	exec->callback.arg = exec;
-	MemoryContextRegisterResetCallback(cxt, &exec->callback);
 	exec->attempt_cxt = AllocSetContextCreate(cxt, "kstream batch attempt", ALLOCSET_DEFAULT_SIZES);
 	exec->query = query;
 	ks_owner_enter(query, &scope);
 	if (OidIsValid(query->source))
 	{
-		exec->row_sql = ks_compile_source(query->source, query->relation);
+		exec->rows = ks_statement_create(query, ks_compile_source(query->source, query->relation), 1, 0, NULL);
 		exec->op = ks_upsert_create(query);
-		exec->stream_scans = 1;
 	}
 	else
 	{
 		KsAnalysis *analysis = ks_analyze_view(query->view);
 		KsPlan	   *plan;
 
+		ks_window_bind(analysis, query);
 		if (query->kind == KS_QUERY_STREAM)
-			plan = ks_compile_stream(analysis, query->relation);
+			plan = ks_compile_stream(analysis, query);
 		else
 		{
-			plan = ks_compile(analysis, query->inputs, ks_changes_wanted(query->relation));
+			plan = ks_compile(analysis, query, ks_changes_wanted(query->relation));
 			check_result_columns(query, analysis);
 		}
-		exec->row_sql = plan->row_sql;
+		exec->rows = ks_statement_create(query, plan->row_sql, analysis->join != NULL ?
+										 plan->join->scans : analysis->stream_references, 0, NULL);
 		exec->record_by_record = plan->record_by_record;
-		exec->stream_scans = analysis->stream_references;
 		exec->lookups = analysis->lookups;
 		if (plan->kind == KS_QUERY_STREAM)
 			exec->op = ks_emit_create(query, plan);
 		else if (plan->kind == KS_QUERY_APPEND)
-			exec->op = ks_append_create(query, plan);
+			exec->op = ks_append_create(query, plan, analysis);
 		else
 			exec->op = ks_aggregate_create(query, plan, analysis);
+		if (analysis->join != NULL)
+		{
+			exec->joins_streams = true;
+			exec->state = ks_join_buffers(query->id);
+			exec->op = ks_join_create(query, plan, analysis, exec->op);
+		}
 	}
 	exec->lookup_blocks = count_lookup_blocks(exec);
 	ks_owner_leave(&scope);
@@ -337,6 +258,54 @@ ks_exec_lookups(const KsQueryExec *exec)
 }
 
 /* See query_exec.h. */
+bool
+ks_exec_joins_streams(const KsQueryExec *exec)
+{
+	return exec->joins_streams;
+}
+
+/* See query_exec.h. */
+bool
+ks_exec_needs_watermark(const KsQueryExec *exec)
+{
+	return exec->op->close != NULL;
+}
+
+/* See query_exec.h. */
+void
+ks_exec_set_watermark(KsQueryExec *exec, TimestampTz watermark)
+{
+	exec->op->watermark = watermark;
+}
+
+/* See query_exec.h. */
+TimestampTz
+ks_exec_next_close(const KsQueryExec *exec)
+{
+	return exec->op->next_close(exec->op);
+}
+
+/* See query_exec.h. */
+int64
+ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more)
+{
+	KsOwnerScope scope;
+	MemoryContext old;
+	int64		rows;
+
+	*more = false;
+	SPI_connect();
+	ks_owner_enter(exec->query, &scope);
+	old = MemoryContextSwitchTo(exec->attempt_cxt);
+	rows = exec->op->close(exec->op, watermark, limit, more);
+	MemoryContextSwitchTo(old);
+	ks_owner_leave(&scope);
+	SPI_finish();
+	MemoryContextReset(exec->attempt_cxt);
+	return rows;
+}
+
+/* See query_exec.h. */
 void
 ks_exec_start(KsQueryExec *exec)
 {
@@ -344,6 +313,7 @@ ks_exec_start(KsQueryExec *exec)
 
 	SPI_connect();
 	ks_owner_enter(exec->query, &scope);
+	exec->op->late = NIL;
 	exec->op->begin(exec->op, exec->attempt_cxt);
 	exec->op->finish(exec->op);
 	(void) exec->op->apply(exec->op);
@@ -406,20 +376,10 @@ execute_rows(ExecRun *run, int nrows, bool check_only)
 	KsQueryExec *exec = run->exec;
 	RowReceiver receiver = {{receive_row, receiver_startup, receiver_noop, receiver_noop, DestNone},
 	exec->op, check_only};
-	SPIExecuteOptions options = {0};
-	int			rc;
 
-	if (ks_log_statements)
-		ereport(LOG,
-				(errmsg("continuous query \"%s\" runs over %d rows: %s",
-						get_rel_name(exec->query->relation), nrows, exec->row_sql),
-				 errhidestmt(true)));
-	options.dest = &receiver.pub;
-	options.read_only = false;
-	ks_batch_statement = exec->row_sql;
-	rc = SPI_execute_plan_extended(get_plan(exec, nrows), &options);
-	if (rc < 0)
-		elog(ERROR, "could not run the statement of a continuous query: %s", SPI_result_code_string(rc));
+	(void) ks_statement_run(exec->rows, nrows, NULL, &receiver.pub);
+	if (check_only && exec->op->check_records != NULL)
+		exec->op->check_records(exec->op);
 }
 
 /* Shows all batches in full. */
@@ -495,7 +455,10 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 	PG_TRY();
 	{
 		if (begin)
+		{
+			exec->op->late = NIL;
 			exec->op->begin(exec->op, exec->attempt_cxt);
+		}
 		if ((exec->record_by_record || run->each_alone) && !check_only)
 			execute_each_row(run);
 		else
@@ -617,6 +580,79 @@ find_all_bad_rows(ExecRun *run)
 	return found;
 }
 
+/* Shows the first n rows of all batches, in their order. */
+static void
+show_prefix(ExecRun *run, int n)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		batch->first = 0;
+		batch->last = Min(batch->nrows, n);
+		n -= batch->last;
+	}
+}
+
+/* Marks row n of all batches, in their order. */
+static void
+mark_nth_bad(ExecRun *run, int n, const ErrorData *edata)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->batches)
+	{
+		KsBatch    *batch = lfirst(lc);
+
+		if (n < batch->nrows)
+		{
+			mark_bad(run, batch, n, edata->sqlerrcode, edata->message);
+			return;
+		}
+		n -= batch->nrows;
+	}
+}
+
+/*
+ * find_bad_match
+ *		Streams joined with each other: records of a batch may fail together
+ *		though none does alone.  The one that comes last is bad, as if the others
+ *		had been processed before it: the shortest beginning of the batch that
+ *		fails ends with it.
+ */
+static bool
+find_bad_match(ExecRun *run)
+{
+	ErrorData  *failure;
+	int			good = 0;
+	int			bad = run->nrows;
+
+	show_all(run);
+	failure = try_rows(run, run->nrows, true);
+	if (failure == NULL)
+		return false;
+	while (bad - good > 1)
+	{
+		int			middle = good + (bad - good) / 2;
+		ErrorData  *edata;
+
+		CHECK_FOR_INTERRUPTS();
+		show_prefix(run, middle);
+		edata = try_rows(run, middle, true);
+		if (edata == NULL)
+			good = middle;
+		else
+		{
+			failure = edata;
+			bad = middle;
+		}
+	}
+	mark_nth_bad(run, bad - 1, failure);
+	return true;
+}
+
 /*
  * run_first_phase
  *		Runs the row statement until it ends without an error, leaving bad
@@ -650,8 +686,12 @@ run_first_phase(ExecRun *run)
 		if (retries++ < MAX_RETRIES && suspect != NULL && row >= 0 && !suspect->skip[row] &&
 			record_is_bad(run, suspect, row))
 			continue;
-		if (!find_all_bad_rows(run))
+		if (find_all_bad_rows(run))
+			continue;
+		if (!run->exec->joins_streams)
 			run->each_alone = true;
+		else if (!find_bad_match(run))
+			ThrowErrorData(edata);
 	}
 }
 
@@ -741,6 +781,24 @@ show_batches(ExecRun *run)
 	hide_duplicates(run);
 }
 
+/* Copies what was left out as late, from the attempt's memory. */
+static void
+take_late_rows(ExecRun *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->cxt);
+	ListCell   *lc;
+
+	foreach(lc, run->exec->op->late)
+	{
+		KsLateRow  *late = palloc(sizeof(KsLateRow));
+
+		*late = *(KsLateRow *) lfirst(lc);
+		run->result->late = lappend(run->result->late, late);
+	}
+	run->exec->op->late = NIL;
+	MemoryContextSwitchTo(old);
+}
+
 /* See query_exec.h. */
 void
 ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
@@ -754,6 +812,8 @@ ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 	PG_TRY();
 	{
 		show_batches(&run);
+		if (exec->joins_streams)
+			ks_join_planner_settings();
 		check_growth(exec);
 		run_first_phase(&run);
 		if (exec->query->stop_on_error && result->bad != NIL)
@@ -761,6 +821,7 @@ ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 		/* The rest looks at tables only; streams read there are not this batch's. */
 		ks_batch_hide_all();
 		result->rows_out = exec->op->apply(exec->op);
+		take_late_rows(&run);
 	}
 	PG_FINALLY();
 	{

@@ -7,7 +7,7 @@
 
 #include "catalog/owner.h"
 #include "catalog/query_cat.h"
-#include "stream/batch.h"
+#include "store/late_record.h"
 
 typedef struct KsQueryExec KsQueryExec;
 
@@ -24,6 +24,7 @@ typedef struct KsExecResult
 {
 	int64		rows_out;
 	List	   *bad;			/* KsBadRow * */
+	List	   *late;			/* KsLateRow *, each once */
 } KsExecResult;
 
 /* Compiles and prepares the query; in a transaction, in the current context. */
@@ -37,8 +38,21 @@ extern void ks_exec_close(KsQueryExec *exec);
  */
 extern void ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result);
 
+/*
+ * Event time.  False: the query needs no watermark, and the rest is not called.
+ * set_watermark: what the batches so far have closed by, before ks_exec_run.
+ * next_close and close: see operator.h.
+ */
+extern bool ks_exec_needs_watermark(const KsQueryExec *exec);
+extern void ks_exec_set_watermark(KsQueryExec *exec, TimestampTz watermark);
+extern TimestampTz ks_exec_next_close(const KsQueryExec *exec);
+extern int64 ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more);
+
 /* Writes what the result holds before any record: the row of a global aggregate. */
 extern void ks_exec_start(KsQueryExec *exec);
+
+/* Does it join streams with each other? */
+extern bool ks_exec_joins_streams(const KsQueryExec *exec);
 
 /* Relations other than streams that the query reads (oid list). */
 extern List *ks_exec_lookups(const KsQueryExec *exec);

@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "exec/row_origin.h"
 #include "plan/origin.h"
@@ -31,17 +32,19 @@ struct KsRowOrigin
 {
 	MemoryContext cxt;
 	int			first;
+	int			time;
 	List	   *indexes;		/* RowIndex * */
 };
 
 /* See row_origin.h. */
 KsRowOrigin *
-ks_row_origin_create(int first)
+ks_row_origin_create(int first, int time)
 {
 	KsRowOrigin *origin = palloc0(sizeof(KsRowOrigin));
 
 	origin->cxt = CurrentMemoryContext;
 	origin->first = first;
+	origin->time = time;
 	return origin;
 }
 
@@ -148,4 +151,15 @@ ks_row_origin_find(KsRowOrigin *origin, TupleTableSlot *slot, KsBatch **batch)
 	*batch = index->batch;
 	return find_row(origin, index, DatumGetInt32(slot->tts_values[first + KS_ORIGIN_PARTITION]),
 					DatumGetInt64(slot->tts_values[first + KS_ORIGIN_OFFSET]));
+}
+
+/* See row_origin.h. */
+TimestampTz
+ks_row_event_time(KsRowOrigin *origin, TupleTableSlot *slot)
+{
+	KsBatch    *batch;
+
+	if (origin->time < 0)
+		return ks_row_origin_find(origin, slot, &batch)->event_time;
+	return slot->tts_isnull[origin->time] ? DT_NOBEGIN : DatumGetTimestampTz(slot->tts_values[origin->time]);
 }

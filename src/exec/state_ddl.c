@@ -40,15 +40,19 @@
 #include "base/compat.h"
 #include "catalog/names.h"
 #include "exec/aggstate.h"
+#include "exec/join.h"
 #include "exec/query_exec.h"
+#include "exec/state_ddl.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
+#include "plan/window.h"
 #include "store/change.h"
 #include "store/guard.h"
+#include "store/join_buffer.h"
 
-/* Runs a utility statement of ours as the extension's owner. */
-static void
-run_ddl(const char *sql)
+/* See state_ddl.h. */
+void
+ks_run_ddl(const char *sql)
 {
 	(void) ks_spi_execute(sql, false, 0, NULL, NULL, NULL);
 }
@@ -109,22 +113,22 @@ create_result_key(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 	char	   *relation = qualified_name(row->relation);
 
 	if (primary_key != NIL)
-		run_ddl(psprintf("ALTER TABLE %s ADD PRIMARY KEY (%s)", relation, name_list(primary_key)));
+		ks_run_ddl(psprintf("ALTER TABLE %s ADD PRIMARY KEY (%s)", relation, name_list(primary_key)));
 	else
 	{
 		if (analysis->key_columns != NIL)
-			run_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
+			ks_run_ddl(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT",
 							 relation, name_list(analysis->key_columns)));
-		run_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", relation));
+		ks_run_ddl(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", relation));
 	}
 	if (get_rel_relkind(row->relation) == RELKIND_RELATION &&
 		analysis->kind == KS_QUERY_AGGREGATE)
-		run_ddl(psprintf("ALTER TABLE %s SET (fillfactor = 50)", relation));
+		ks_run_ddl(psprintf("ALTER TABLE %s SET (fillfactor = 50)", relation));
 }
 
-/* Appends "name type COLLATE x" for a column of a state table. */
-static void
-append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
+/* See state_ddl.h. */
+void
+ks_append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid collation)
 {
 	appendStringInfo(sql, "%s %s", name, format_type_extended(type, typmod,
 															  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
@@ -132,9 +136,9 @@ append_column(StringInfo sql, const char *name, Oid type, int32 typmod, Oid coll
 		appendStringInfo(sql, " COLLATE %s", ks_collation_name(collation));
 }
 
-/* Makes a hidden table part of the result: same owner, dropped with it, guarded. */
-static Oid
-adopt_table(const char *name, KsQueryRow *row)
+/* See state_ddl.h. */
+Oid
+ks_adopt_table(const char *name, const KsQueryRow *row)
 {
 	Oid			relid = get_relname_relid(name, get_namespace_oid("kstream_state", false));
 	ObjectAddress table,
@@ -143,32 +147,60 @@ adopt_table(const char *name, KsQueryRow *row)
 	Oid			owner = rel->rd_rel->relowner;
 
 	table_close(rel, NoLock);
-	run_ddl(psprintf("ALTER TABLE kstream_state.%s REPLICA IDENTITY FULL", name));
-	run_ddl(psprintf("ALTER TABLE kstream_state.%s OWNER TO %s", name,
+	ks_run_ddl(psprintf("ALTER TABLE kstream_state.%s REPLICA IDENTITY FULL", name));
+	ks_run_ddl(psprintf("ALTER TABLE kstream_state.%s OWNER TO %s", name,
 					 quote_identifier(GetUserNameFromId(owner, false))));
 	ObjectAddressSet(table, RelationRelationId, relid);
-	ObjectAddressSet(result, RelationRelationId, row->relation);
+	/* a stream may have several queries; what one has goes with it */
+	ObjectAddressSet(result, RelationRelationId, row->kind == KS_QUERY_STREAM ? row->view : row->relation);
 	recordDependencyOn(&table, &result, DEPENDENCY_INTERNAL);
 	ks_guard_install(relid);
 	return relid;
 }
 
-/* Index over the keys of the state table. */
+/* Index over the keys of the state table; a session comes last in it, so that the sessions of a key lie together. */
 static char *
 state_index(const KsPlan *plan, const char *name)
 {
 	StringInfoData sql;
+	int			last = plan->window == KS_WINDOW_SESSION ? plan->window_key : plan->nkeys - 1;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE UNIQUE INDEX ON kstream_state.%s (", name);
-	for (int i = 0; i < plan->nkeys; i++)
+	for (int n = 0; n < plan->nkeys; n++)
 	{
-		appendStringInfo(&sql, "%sk%d", i > 0 ? ", " : "", i + 1);
+		int			i = n == plan->nkeys - 1 ? last : n < last ? n : n + 1;
+
+		appendStringInfo(&sql, "%sk%d", n > 0 ? ", " : "", i + 1);
 		if (OidIsValid(plan->key_collations[i]) && get_collation_isdeterministic(plan->key_collations[i]))
 			appendStringInfoString(&sql, " COLLATE pg_catalog.\"C\"");
 	}
 	appendStringInfoString(&sql, ") NULLS NOT DISTINCT WITH (fillfactor = 80)");
 	return sql.data;
+}
+
+/*
+ * Indexes over the time by which rows leave a table.  A row that is updated
+ * keeps its window, so these do not keep updates from staying on the page.
+ */
+static void
+create_time_indexes(KsAnalysis *analysis, const KsQueryRow *row)
+{
+	bool		expires = row->retention_us >= 0;
+	const char *relation = qualified_name(row->relation);
+
+	if (analysis->kind == KS_QUERY_APPEND)
+	{
+		if (expires)
+			ks_run_ddl(psprintf("CREATE INDEX ON %s (%s)", relation,
+							 quote_identifier(get_attname(row->relation, analysis->time_column, false))));
+		return;
+	}
+	if (OidIsValid(row->state) && (row->emit_final || expires))
+		ks_run_ddl(psprintf("CREATE INDEX ON %s (upper(k%d))", qualified_name(row->state), analysis->window_key + 1));
+	if (expires && (analysis->state_is_visible || row->emit_final))
+		ks_run_ddl(psprintf("CREATE INDEX ON %s (upper(%s))", relation,
+						 quote_identifier(list_nth(analysis->key_columns, analysis->window_key))));
 }
 
 /* The state table. */
@@ -185,7 +217,7 @@ create_state_table(KsAnalysis *analysis, const KsPlan *plan, KsQueryRow *row)
 	for (int i = 0; i < plan->nkeys; i++, sep = ", ")
 	{
 		appendStringInfoString(&sql, sep);
-		append_column(&sql, psprintf("k%d", i + 1), plan->key_types[i], plan->key_typmods[i],
+		ks_append_column(&sql, psprintf("k%d", i + 1), plan->key_types[i], plan->key_typmods[i],
 					  plan->key_collations[i]);
 	}
 	if (plan->keep_inputs)
@@ -196,7 +228,7 @@ create_state_table(KsAnalysis *analysis, const KsPlan *plan, KsQueryRow *row)
 		Oid			type = ks_agg_saved_type(aggref);
 
 		appendStringInfoString(&sql, sep);
-		append_column(&sql, psprintf("s%d", i + 1), type, -1,
+		ks_append_column(&sql, psprintf("s%d", i + 1), type, -1,
 					  OidIsValid(get_typcollation(type)) ? aggref->inputcollid : InvalidOid);
 		if (aggref->aggfnoid >= FirstNormalObjectId)
 			flags = true;
@@ -204,10 +236,10 @@ create_state_table(KsAnalysis *analysis, const KsPlan *plan, KsQueryRow *row)
 	if (flags)
 		appendStringInfo(&sql, "%s_has text", sep);
 	appendStringInfoString(&sql, ") WITH (fillfactor = 50)");
-	run_ddl(sql.data);
+	ks_run_ddl(sql.data);
 	if (plan->nkeys > 0)
-		run_ddl(state_index(plan, name));
-	row->state = adopt_table(name, row);
+		ks_run_ddl(state_index(plan, name));
+	row->state = ks_adopt_table(name, row);
 }
 
 /* The table of kept inputs. */
@@ -228,12 +260,12 @@ create_inputs_table(const KsPlan *plan, KsQueryRow *row)
 							format_type_be(plan->input_types[i])),
 					 errhint("Cast the argument to a named type, for example a composite type or jsonb.")));
 		appendStringInfoString(&sql, ", ");
-		append_column(&sql, psprintf("c%d", i + 1), plan->input_types[i], -1, plan->input_collations[i]);
+		ks_append_column(&sql, psprintf("c%d", i + 1), plan->input_types[i], -1, plan->input_collations[i]);
 	}
 	appendStringInfoChar(&sql, ')');
-	run_ddl(sql.data);
-	run_ddl(psprintf("CREATE INDEX ON kstream_state.%s (_gid, _n)", name));
-	row->inputs = adopt_table(name, row);
+	ks_run_ddl(sql.data);
+	ks_run_ddl(psprintf("CREATE INDEX ON kstream_state.%s (_gid, _n)", name));
+	row->inputs = ks_adopt_table(name, row);
 }
 
 /* Inserts the row a global aggregate has before any record. */
@@ -249,14 +281,29 @@ start_query(const KsQueryRow *row)
 	PopActiveSnapshot();
 }
 
+/* The buffers of a join of streams; what needs them is tried once. */
+static void
+create_join_state(KsAnalysis *analysis, KsQueryRow *row)
+{
+	analysis->join->id = row->id;
+	ks_join_create_buffers(analysis->join, row);
+	CommandCounterIncrement();
+}
+
 /* See analyze.h. */
 void
 ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 {
 	row->key_columns = analysis->key_columns;
+	ks_window_bind(analysis, row);
+	if (analysis->join != NULL)
+		create_join_state(analysis, row);
+	if (row->kind == KS_QUERY_STREAM)
+		return;
 	if (analysis->kind == KS_QUERY_APPEND)
 	{
 		create_result_key(analysis, row, primary_key);
+		create_time_indexes(analysis, row);
 		return;
 	}
 	if (primary_key != NIL)
@@ -264,12 +311,13 @@ ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 	create_result_key(analysis, row, primary_key);
 	if (!analysis->state_is_visible)
 	{
-		KsPlan	   *plan = ks_compile(analysis, InvalidOid, false);
+		KsPlan	   *plan = ks_compile(analysis, row, false);
 
 		create_state_table(analysis, plan, row);
 		if (plan->keep_inputs)
 			create_inputs_table(plan, row);
 	}
+	create_time_indexes(analysis, row);
 	CommandCounterIncrement();
 	if (analysis->global)
 		start_query(row);
@@ -280,6 +328,7 @@ void
 ks_clear_state(const KsQueryRow *row)
 {
 	const Oid	tables[] = {row->relation, row->state, row->inputs};
+	ListCell   *lc;
 
 	ks_tell_cleared(row->relation);
 	for (int i = 0; i < lengthof(tables); i++)
@@ -287,7 +336,16 @@ ks_clear_state(const KsQueryRow *row)
 		if (!OidIsValid(tables[i]))
 			continue;
 		ks_guard_pass_begin(tables[i]);
-		run_ddl(psprintf("DELETE FROM ONLY %s", qualified_name(tables[i])));
+		ks_run_ddl(psprintf("DELETE FROM ONLY %s", qualified_name(tables[i])));
+		ks_guard_pass_end();
+	}
+	/* nobody reads buffers but the query itself */
+	foreach(lc, ks_join_buffers(row->id))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_RELATION)
+			continue;
+		ks_guard_pass_begin(lfirst_oid(lc));
+		ks_run_ddl(psprintf("TRUNCATE ONLY %s", qualified_name(lfirst_oid(lc))));
 		ks_guard_pass_end();
 	}
 	CommandCounterIncrement();

@@ -122,7 +122,7 @@ upsert_begin(KsOperator *base, MemoryContext cxt)
 	op->keys = ks_key_spec_create(rel, op->key_names);
 	table_close(rel, NoLock);
 	op->table = ks_group_table_create(op->keys, sizeof(UpsertKey));
-	op->origin = ks_changes_wanted(op->query->relation) ? ks_row_origin_create(-1) : NULL;
+	op->origin = ks_changes_wanted(op->query->relation) ? ks_row_origin_create(-1, -1) : NULL;
 	op->row_desc = NULL;
 	layout_columns(op);
 	MemoryContextSwitchTo(old);
@@ -149,10 +149,9 @@ folded_version(UpsertOperator *op, UpsertKey *key, bool *isnull)
 static void
 note_event_time(UpsertOperator *op, UpsertKey *key, TupleTableSlot *slot)
 {
-	KsBatch    *batch;
 
 	if (op->origin != NULL)
-		key->event_time = ks_row_origin_find(op->origin, slot, &batch)->event_time;
+		key->event_time = ks_row_event_time(op->origin, slot);
 }
 
 /* Folds one record into its key. */

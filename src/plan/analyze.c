@@ -6,8 +6,9 @@
  * over all records.  A row-wise query keeps it because it is linear in its
  * stream: run over two batches and put together, it gives what it gives over
  * both at once.  This file proves that of a query, by structure: on every path
- * of joins at most one item reads a stream, never on the nullable side of an
- * outer join, never below anything that looks at several rows (DISTINCT, LIMIT,
+ * of joins at most one item reads a stream, or several that are bounded in event
+ * time (join.c), never one on the nullable side of an outer join with tables, never
+ * below anything that looks at several rows (DISTINCT, LIMIT,
  * window functions, set operations other than UNION ALL).  One GROUP BY at the
  * top may stand over such a query; its state is then kept per group.  Whatever
  * cannot be proven is refused by name.
@@ -43,6 +44,9 @@
 #include "base/compat.h"
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
+#include "plan/analyze_int.h"
+#include "plan/join.h"
+#include "plan/window.h"
 
 static bool reads_stream(Node *node, void *context);
 static void check_query(Query *query, bool top);
@@ -58,9 +62,9 @@ refuse(const char *construct, const char *hint)
 			 errhint("%s", hint)));
 }
 
-/* The query of a view, as a private copy. */
-static Query *
-view_query(Oid relid)
+/* See analyze_int.h. */
+Query *
+ks_view_query(Oid relid)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
 	Query	   *query = copyObject(get_view_query(rel));
@@ -127,6 +131,25 @@ inline_ctes(Node *node, InlineContext *cxt)
 	return expression_tree_walker(node, inline_ctes, cxt);
 }
 
+/* See analyze_int.h. */
+void
+ks_inline_with(Query *query)
+{
+	InlineContext cxt = {NIL};
+
+	(void) inline_ctes((Node *) query, &cxt);
+}
+
+/* See analyze.h. */
+Query *
+ks_view_query_resolved(Oid view)
+{
+	Query	   *query = ks_view_query(view);
+
+	ks_inline_with(query);
+	return query;
+}
+
 /*
  * reads_stream
  *		Expression and query walker: does this read a stream anywhere, through
@@ -144,7 +167,7 @@ reads_stream(Node *node, void *context)
 		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE)
 			return ks_is_stream(rte->relid);
 		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW)
-			return reads_stream((Node *) view_query(rte->relid), context);
+			return reads_stream((Node *) ks_view_query(rte->relid), context);
 		return false;
 	}
 	if (IsA(node, Query))
@@ -263,10 +286,8 @@ check_range_entry(RangeTblEntry *rte)
 		return ks_is_stream(rte->relid);
 	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW)
 	{
-		InlineContext cxt = {NIL};
-
-		query = view_query(rte->relid);
-		(void) inline_ctes((Node *) query, &cxt);
+		query = ks_view_query(rte->relid);
+		ks_inline_with(query);
 	}
 	else if (rte->rtekind == RTE_SUBQUERY)
 		query = rte->subquery;
@@ -278,14 +299,6 @@ check_range_entry(RangeTblEntry *rte)
 		return false;
 	check_query(query, false);
 	return true;
-}
-
-/* Refuses a join both of whose sides read a stream. */
-static void
-refuse_stream_join(void)
-{
-	refuse("a join of two streams is",
-		   "Join a stream with tables; stream-stream joins need time bounds and come with event-time support.");
 }
 
 /* One side of a join, or an item of FROM: true if it reads a stream. */
@@ -302,12 +315,7 @@ check_join_item(Query *query, Node *node)
 
 		foreach(lc, ((FromExpr *) node)->fromlist)
 		{
-			if (check_join_item(query, lfirst(lc)))
-			{
-				if (found)
-					refuse_stream_join();
-				found = true;
-			}
+			found |= check_join_item(query, lfirst(lc));
 		}
 		return found;
 	}
@@ -317,8 +325,9 @@ check_join_item(Query *query, Node *node)
 		bool		left = check_join_item(query, join->larg);
 		bool		right = check_join_item(query, join->rarg);
 
+		/* a join of two streams: see join.c */
 		if (left && right)
-			refuse_stream_join();
+			return true;
 		if ((join->jointype == JOIN_LEFT && right) || (join->jointype == JOIN_RIGHT && left))
 			refuse("an outer join that keeps rows of a table without a record is",
 				   "Put the stream on the preserved side: stream LEFT JOIN table.");
@@ -371,10 +380,9 @@ may_reorder(Query *query)
 			return true;
 		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW)
 		{
-			Query	   *view = view_query(rte->relid);
-			InlineContext cxt = {NIL};
+			Query	   *view = ks_view_query(rte->relid);
 
-			(void) inline_ctes((Node *) view, &cxt);
+			ks_inline_with(view);
 			if (may_reorder(view))
 				return true;
 		}
@@ -410,10 +418,9 @@ count_streams(Node *node, int *count)
 				(*count)++;
 			else if (rte->relkind == RELKIND_VIEW)
 			{
-				Query	   *view = view_query(rte->relid);
-				InlineContext cxt = {NIL};
+				Query	   *view = ks_view_query(rte->relid);
 
-				(void) inline_ctes((Node *) view, &cxt);
+				ks_inline_with(view);
 				(void) count_streams((Node *) view, count);
 			}
 		}
@@ -442,7 +449,7 @@ collect_relations(Node *node, RelationContext *cxt)
 			if (rte->relkind == RELKIND_FOREIGN_TABLE && ks_is_stream(rte->relid))
 				cxt->streams = list_append_unique_oid(cxt->streams, rte->relid);
 			else if (rte->relkind == RELKIND_VIEW)
-				(void) collect_relations((Node *) view_query(rte->relid), cxt);
+				(void) collect_relations((Node *) ks_view_query(rte->relid), cxt);
 			else
 				cxt->lookups = list_append_unique_oid(cxt->lookups, rte->relid);
 		}
@@ -478,7 +485,7 @@ find_volatile(Node *node, void *context)
 		RangeTblEntry *rte = (RangeTblEntry *) node;
 
 		return rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW && rte->inFromCl &&
-			find_volatile((Node *) view_query(rte->relid), context);
+			find_volatile((Node *) ks_view_query(rte->relid), context);
 	}
 	if (IsA(node, Query))
 		return query_tree_walker((Query *) node, find_volatile, context, QTW_EXAMINE_RTES_BEFORE);
@@ -687,7 +694,7 @@ KsAnalysis *
 ks_analyze_view(Oid view)
 {
 	KsAnalysis *analysis = palloc0(sizeof(KsAnalysis));
-	Query	   *query = view_query(view);
+	Query	   *query = ks_view_query(view);
 	Query	   *checked = copyObject(query);
 	InlineContext cxt = {NIL};
 	RelationContext relations = {NIL, NIL};
@@ -705,11 +712,15 @@ ks_analyze_view(Oid view)
 	(void) count_streams((Node *) checked, &analysis->stream_references);
 	analysis->streams = relations.streams;
 	analysis->lookups = relations.lookups;
+	analysis->join = ks_join_analyze(ks_join_flatten(query));
+	if (analysis->join != NULL)
+		analysis->query = query = checked = analysis->join->query;
 
 	analysis->may_reorder = may_reorder(checked);
 	if (query->hasAggs || query->groupClause != NIL || query->havingQual != NULL)
 		analyze_aggregate(analysis);
 	else
 		analysis->kind = KS_QUERY_APPEND;
+	ks_window_find(analysis, checked);
 	return analysis;
 }

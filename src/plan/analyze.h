@@ -12,6 +12,14 @@
 #include "catalog/query_cat.h"
 #include "nodes/parsenodes.h"
 
+/* Windows that a query groups by. */
+typedef enum KsWindowKind
+{
+	KS_WINDOW_NONE,
+	KS_WINDOW_FIXED,			/* tumbling or hopping */
+	KS_WINDOW_SESSION
+} KsWindowKind;
+
 typedef struct KsAnalysis
 {
 	KsQueryKind kind;			/* KS_QUERY_APPEND or KS_QUERY_AGGREGATE */
@@ -19,6 +27,7 @@ typedef struct KsAnalysis
 	List	   *streams;		/* oid list: the streams it reads, each once */
 	List	   *lookups;		/* oid list: other relations it reads */
 	int			stream_references;	/* how often it names a stream, through views and WITH too */
+	struct KsJoin *join;		/* the streams it joins with each other, or NULL; then query has views in place */
 	bool		may_reorder;	/* its joins may hand on records in another order than they came */
 	bool		global;			/* aggregate without GROUP BY */
 	List	   *group_exprs;	/* TargetEntry *: grouping expressions, in order */
@@ -27,6 +36,11 @@ typedef struct KsAnalysis
 	bool		keep_inputs;	/* some aggregate's state cannot be saved */
 	bool		state_is_visible;	/* the result table itself is the state */
 	List	   *key_columns;	/* char *: result columns holding the group keys, in group order */
+	/* event time, see window.h */
+	KsWindowKind window;
+	int			window_key;		/* which of group_exprs */
+	int64		session_gap_us;
+	AttrNumber	time_column;	/* row-wise query: result column that is the event time, or 0 */
 } KsAnalysis;
 
 /* Analyses (and refuses with 0A000) the query of a view, in the current context. */
@@ -34,6 +48,9 @@ extern KsAnalysis *ks_analyze_view(Oid view);
 
 /* Does a query or range table entry read a stream anywhere, through views as well? */
 extern bool ks_reads_stream(Node *node);
+
+/* The query of a view as a private copy, WITH replaced by sub-queries; never to be executed. */
+extern Query *ks_view_query_resolved(Oid view);
 
 /*
  * Creates what the query needs beside its result table, which exists: the

@@ -15,7 +15,8 @@
  *
  * An aggregate without ORDER BY sees records in order of arrival.  Where a join
  * may mix them up, the row statement sorts; where the stream is hidden in a
- * sub-query, so that there is nothing to sort by, it is run record by record.
+ * sub-query, so that there is nothing to sort by, or is read by several branches
+ * of UNION ALL, it is run record by record.
  *
  * Runs in: worker or any backend, in a transaction, under the settings pinned
  * with the query (names are deparsed for the search_path they are parsed with).
@@ -230,6 +231,70 @@ arrival_matters(KsAnalysis *analysis)
 }
 
 /*
+ * stream_below
+ *		Number of the stream in the join tree whose columns can be named, or 0.  An
+ *		alias of a join hides what is joined.
+ */
+static int
+stream_below(Query *query, Node *node)
+{
+	if (IsA(node, RangeTblRef))
+	{
+		int			varno = ((RangeTblRef *) node)->rtindex;
+		RangeTblEntry *rte = rt_fetch(varno, query->rtable);
+
+		return rte->rtekind == RTE_RELATION && ks_is_stream(rte->relid) ? varno : 0;
+	}
+	if (IsA(node, FromExpr))
+	{
+		ListCell   *lc;
+		int			varno = 0;
+
+		foreach(lc, ((FromExpr *) node)->fromlist)
+		{
+			if (varno == 0)
+				varno = stream_below(query, lfirst(lc));
+		}
+		return varno;
+	}
+	else
+	{
+		JoinExpr   *join = castNode(JoinExpr, node);
+		int			varno = join->alias != NULL ? 0 : stream_below(query, join->larg);
+
+		return varno != 0 || join->alias != NULL ? varno : stream_below(query, join->rarg);
+	}
+}
+
+/*
+ * stream_columns
+ *		Metadata columns of the stream in FROM, as Vars; NIL if it is not there, but
+ *		in a sub-query or behind an alias.
+ */
+static List *
+stream_columns(Query *query, const KsMetaColumn *columns, int ncolumns)
+{
+	int			varno = query->setOperations != NULL ? 0 : stream_below(query, (Node *) query->jointree);
+	List	   *result = NIL;
+	Relation	rel;
+	KsStreamDef *def;
+
+	if (varno == 0)
+		return NIL;
+	rel = table_open(rt_fetch(varno, query->rtable)->relid, AccessShareLock);
+	def = ks_stream_def_load(rel);
+	table_close(rel, NoLock);
+	for (int i = 0; i < ncolumns; i++)
+	{
+		KsColumnDef *column = &def->columns[def->meta[columns[i]] - 1];
+
+		result = lappend(result, makeVar(varno, column->attnum, column->typid, column->typmod,
+										 column->collation, 0));
+	}
+	return result;
+}
+
+/*
  * order_by_offset
  *		Sorts the rows of a batch by partition and offset of the stream in FROM.
  *		False if the stream is not there, but in a sub-query.
@@ -237,49 +302,48 @@ arrival_matters(KsAnalysis *analysis)
 static bool
 order_by_offset(Query *query)
 {
-	int			varno;
 	const KsMetaColumn by[] = {KS_META_PARTITION, KS_META_OFFSET};
+	List	   *columns = stream_columns(query, by, lengthof(by));
+	ListCell   *lc;
 
-	for (varno = 1; varno <= list_length(query->rtable); varno++)
+	foreach(lc, columns)
 	{
-		RangeTblEntry *rte = rt_fetch(varno, query->rtable);
-		Relation	rel;
-		KsStreamDef *def;
+		Var		   *var = lfirst_node(Var, lc);
+		SortGroupClause *clause = makeNode(SortGroupClause);
+		TargetEntry *tle = makeTargetEntry((Expr *) var, list_length(query->targetList) + 1, NULL, true);
 
-		if (rte->rtekind != RTE_RELATION || !rte->inFromCl || !ks_is_stream(rte->relid))
-			continue;
-		rel = table_open(rte->relid, AccessShareLock);
-		def = ks_stream_def_load(rel);
-		for (int i = 0; i < lengthof(by); i++)
-		{
-			AttrNumber	attnum = def->meta[by[i]];
-			KsColumnDef *column = &def->columns[attnum - 1];
-			SortGroupClause *clause = makeNode(SortGroupClause);
-			TargetEntry *tle;
-
-			tle = makeTargetEntry((Expr *) makeVar(varno, attnum, column->typid, column->typmod,
-												   column->collation, 0),
-								  list_length(query->targetList) + 1, NULL, true);
-			query->targetList = lappend(query->targetList, tle);
-			get_sort_group_operators(column->typid, true, true, false,
-									 &clause->sortop, &clause->eqop, NULL, &clause->hashable);
-			clause->tleSortGroupRef = assignSortGroupRef(tle, query->targetList);
-			query->sortClause = lappend(query->sortClause, clause);
-		}
-		table_close(rel, NoLock);
-		return true;
+		query->targetList = lappend(query->targetList, tle);
+		get_sort_group_operators(var->vartype, true, true, false,
+								 &clause->sortop, &clause->eqop, NULL, &clause->hashable);
+		clause->tleSortGroupRef = assignSortGroupRef(tle, query->targetList);
+		query->sortClause = lappend(query->sortClause, clause);
 	}
-	return false;
+	return columns != NIL;
+}
+
+/*
+ * keeps_order
+ *		Do the rows of the row statement come in the order of their records, or can
+ *		they be sorted?  Not where branches of UNION ALL read the same stream, which
+ *		come one after the other.
+ */
+static bool
+keeps_order(KsAnalysis *analysis, Query *query)
+{
+	if (analysis->stream_references > list_length(analysis->streams))
+		return false;
+	return !analysis->may_reorder || order_by_offset(query);
 }
 
 /* Has the row statement name the record of each row, or run record by record. */
-static void
+static Query *
 add_origin(KsPlan *plan, Query *query)
 {
-	int			width = list_length(query->targetList);
+	Query	   *named = copyObject(query);	/* left half done where it cannot be */
 
-	plan->origin = ks_add_origin(query) ? width : -1;
+	plan->origin = ks_add_origin(named) ? list_length(query->targetList) : -1;
 	plan->record_by_record = plan->origin < 0;
+	return plan->origin < 0 ? query : named;
 }
 
 /* The row statement of an aggregate. */
@@ -292,10 +356,12 @@ compile_row_statement(KsAnalysis *analysis, KsPlan *plan, List *tlist)
 	query->groupClause = NIL;
 	query->havingQual = NULL;
 	query->hasAggs = false;
+	if (analysis->join != NULL)
+		return ks_join_compile(analysis->join, query, plan->join);
 	if (plan->wants_origin)
-		add_origin(plan, query);
-	if (analysis->may_reorder && order_matters(analysis) && !order_by_offset(query))
-		plan->record_by_record |= arrival_matters(analysis);
+		query = add_origin(plan, query);
+	if (order_matters(analysis) && !keeps_order(analysis, query) && arrival_matters(analysis))
+		plan->record_by_record = true;
 	return pg_get_querydef(query, true);
 }
 
@@ -574,34 +640,74 @@ plan_outputs(KsAnalysis *analysis, KsPlan *plan)
 	return outputs;
 }
 
+/* The row statement of a row-wise query. */
+static char *
+compile_append_statement(KsAnalysis *analysis, KsPlan *plan)
+{
+	Query	   *query = copyObject(analysis->query);
+
+	if (analysis->join != NULL)
+		return ks_join_compile(analysis->join, query, plan->join);
+	if (plan->wants_origin)
+		query = add_origin(plan, query);
+	return pg_get_querydef(query, true);
+}
+
+/* See compile.h. */
+void
+ks_compile_join(KsAnalysis *analysis, const KsQueryRow *query, KsPlan *plan)
+{
+	plan->join = palloc0(sizeof(KsJoinPlan));
+	plan->join->with_time = plan->wants_time;
+	plan->time = plan->wants_time ? plan->nout : -1;
+	analysis->join->id = query->id;
+	analysis->join->grace = query->grace_us;
+}
+
+/* Matches of a batch come in no order that does not depend on the batch. */
+static void
+refuse_order_of_matches(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("an aggregate that depends on the order of its input, over a join of streams, is not supported in a continuous query"),
+			 errhint("Give the aggregate an ORDER BY of its own.")));
+}
+
 /* See compile.h. */
 KsPlan *
-ks_compile(KsAnalysis *analysis, Oid inputs, bool wants_origin)
+ks_compile(KsAnalysis *analysis, const KsQueryRow *query, bool wants_time)
 {
 	KsPlan	   *plan = palloc0(sizeof(KsPlan));
 	List	   *tlist;
 
 	plan->kind = analysis->kind;
-	plan->wants_origin = wants_origin;
-	plan->origin = -1;
+	plan->window = analysis->window;
+	plan->window_key = analysis->window_key;
+	/* the late filter asks for the time of the record's partition; a match is of several records */
+	plan->wants_time = wants_time;
+	plan->wants_origin = analysis->join == NULL && (wants_time || plan->window != KS_WINDOW_NONE);
+	plan->origin = plan->time = -1;
 	plan->nout = ExecCleanTargetListLength(analysis->query->targetList);
+	if (analysis->join != NULL)
+		ks_compile_join(analysis, query, plan);
 	if (plan->kind == KS_QUERY_APPEND)
 	{
-		Query	   *query = copyObject(analysis->query);
-
-		if (wants_origin)
-			add_origin(plan, query);
-		plan->row_sql = pg_get_querydef(query, true);
+		plan->row_sql = compile_append_statement(analysis, plan);
 		return plan;
 	}
+	if (analysis->join != NULL && arrival_matters(analysis))
+		refuse_order_of_matches();
 	tlist = plan_row_columns(plan, analysis);
 	plan_row_types(plan, tlist);
+	if (plan->time >= 0)
+		plan->time = list_length(tlist);
 	plan->row_sql = compile_row_statement(analysis, plan, tlist);
 	plan->keep_inputs = analysis->keep_inputs;
 	if (plan->keep_inputs)
 	{
-		if (OidIsValid(inputs))
-			plan->recompute_sql = compile_recompute_statement(analysis, plan, inputs);
+		if (OidIsValid(query->inputs))
+			plan->recompute_sql = compile_recompute_statement(analysis, plan, query->inputs);
 	}
 	else
 	{

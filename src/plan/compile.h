@@ -9,6 +9,7 @@
 #define KS_COMPILE_H
 
 #include "plan/analyze.h"
+#include "plan/join.h"
 #include "exec/aggstate.h"
 #include "nodes/primnodes.h"
 
@@ -37,9 +38,12 @@ typedef struct KsPlan
 	char	   *row_sql;		/* the row-wise part, over the batch */
 	int			nout;			/* columns of the result, junk left out */
 
+	KsJoinPlan *join;			/* statements of a join of streams, or NULL */
 	bool		record_by_record;	/* run row_sql for each record alone, to keep their order */
 
-	bool		wants_origin;	/* the record that each row comes from has to be known ... */
+	bool		wants_time;		/* the event time of each row has to be known */
+	int			time;			/* join of streams: the column it is in, or -1: it is that of the record */
+	bool		wants_origin;	/* the record that each row comes from has to be known, for windows too ... */
 	int			origin;			/* ... first of the columns of KsOriginColumn, or -1: run record by record */
 
 	/* Rows that go to a stream. */
@@ -57,19 +61,24 @@ typedef struct KsPlan
 	int			naggs;
 	KsPlanAgg  *aggs;
 	bool		keep_inputs;
+	KsWindowKind window;
+	int			window_key;
 	KsPlanOutput *outputs;		/* nout entries, or NULL: final_sql computes them */
 	char	   *final_sql;		/* over KS_GROUPS_RELATION (k1.., a1.., g); its last column is g */
 	char	   *recompute_sql;	/* of one group, from kept inputs: $1 = group id, $2.. = keys */
 } KsPlan;
 
 /*
- * inputs: the table of kept inputs, or InvalidOid while there is none.
- * wants_origin: the record that each row comes from has to be known.
+ * query: its id and the table of kept inputs are used, which may be missing so far.
+ * wants_time: the event time of each row has to be known.
  */
-extern KsPlan *ks_compile(KsAnalysis *analysis, Oid inputs, bool wants_origin);
+extern KsPlan *ks_compile(KsAnalysis *analysis, const KsQueryRow *query, bool wants_time);
 
-/* The plan of a row-wise query whose rows go to the stream. */
-extern KsPlan *ks_compile_stream(KsAnalysis *analysis, Oid stream);
+/* The plan of a row-wise query whose rows go to the stream that is its relation. */
+extern KsPlan *ks_compile_stream(KsAnalysis *analysis, const KsQueryRow *query);
+
+/* Prepares the plan of a join of streams, whose nout and wants_time are known. */
+extern void ks_compile_join(KsAnalysis *analysis, const KsQueryRow *query, KsPlan *plan);
 
 /* The row statement of a KTable: its columns, then _tombstone. */
 extern char *ks_compile_source(Oid source, Oid relation);

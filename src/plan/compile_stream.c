@@ -164,13 +164,33 @@ check_rowwise(KsAnalysis *analysis)
 				 errhint("Use kstream.create_table_as with the argument topic, which publishes the changes of the result.")));
 }
 
+/*
+ * compile_matches
+ *		The row statement of a join of streams.  A match has no record's key, and the
+ *		greatest of the records' event times; in the order of these matches leave.
+ */
+static char *
+compile_matches(KsAnalysis *analysis, KsPlan *plan, const char *columns)
+{
+	int			width = list_length(analysis->query->targetList);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT %s FROM (%s) q(", columns, pg_get_querydef(copyObject(analysis->query), true));
+	for (int i = 1; i <= width; i++)
+		appendStringInfo(&sql, "%sc%d", i > 1 ? ", " : "", i);
+	appendStringInfoChar(&sql, ')');
+	return psprintf("%s\nORDER BY %d", ks_join_compile(analysis->join, ks_join_base(sql.data), plan->join),
+					plan->time + 1);
+}
+
 /* See compile.h. */
 KsPlan *
-ks_compile_stream(KsAnalysis *analysis, Oid stream)
+ks_compile_stream(KsAnalysis *analysis, const KsQueryRow *row)
 {
 	KsPlan	   *plan = palloc0(sizeof(KsPlan));
 	Query	   *query = copyObject(analysis->query);
-	Relation	rel = table_open(stream, AccessShareLock);
+	Relation	rel = table_open(row->relation, AccessShareLock);
 	KsStreamDef *def = ks_stream_def_load(rel);
 	int			width = list_length(query->targetList);
 	StringInfoData sql;
@@ -180,6 +200,15 @@ ks_compile_stream(KsAnalysis *analysis, Oid stream)
 	check_rowwise(analysis);
 	plan->kind = KS_QUERY_STREAM;
 	columns = plan_columns(plan, query, def);
+	plan->wants_time = true;
+	plan->origin = plan->time = -1;
+	if (analysis->join != NULL)
+	{
+		ks_compile_join(analysis, row, plan);
+		plan->row_sql = compile_matches(analysis, plan, columns);
+		return plan;
+	}
+	plan->wants_origin = true;
 	plan->carry_key = def->nkeys == 0 && list_length(analysis->streams) == 1;
 	plan->origin = ks_add_origin(query) ? plan->nout : -1;
 	plan->record_by_record = plan->origin < 0;

@@ -8,11 +8,13 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 #include "catalog/dedup_cat.h"
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
+#include "plan/window.h"
 #include "store/change.h"
 
 /* Appends a statement, indented, under its title. */
@@ -105,6 +107,34 @@ kind_text(KsAggKind kind)
 	return "";
 }
 
+/* Seconds, for reading. */
+static char *
+seconds(int64 us)
+{
+	return psprintf("%g s", us / 1e6);
+}
+
+/* What becomes of windows, or of rows with an event time. */
+static void
+append_windows(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, KsPlan *plan)
+{
+	if (analysis->window != KS_WINDOW_NONE)
+	{
+		appendStringInfo(buf, "  Window: %s, ", quote_identifier(list_nth(analysis->key_columns, analysis->window_key)));
+		if (analysis->window == KS_WINDOW_SESSION)
+			appendStringInfo(buf, "sessions of gap %s, ", seconds(analysis->session_gap_us));
+		appendStringInfo(buf, "records are late %s after the end%s\n", seconds(row->grace_us),
+						 plan->origin >= 0 ? "" : " (records are run one by one)");
+	}
+	if (row->emit_final)
+		appendStringInfo(buf, "  Close: rows come when the watermark is %s past the end\n",
+						 seconds(ks_window_close_us(analysis, row)));
+	if (row->retention_us >= 0)
+		appendStringInfo(buf, "  Expiry: rows leave when the watermark is %s past the %s\n",
+						 seconds(ks_window_expiry_us(analysis, row)),
+						 analysis->window != KS_WINDOW_NONE ? "end" : "event time");
+}
+
 /* The operators of a GROUP BY query. */
 static void
 append_aggregate(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, KsPlan *plan)
@@ -125,6 +155,42 @@ append_aggregate(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, Ks
 		append_statement(buf, "Statement over the groups of a batch", plan->final_sql);
 	if (plan->recompute_sql != NULL)
 		append_statement(buf, "Statement per group of a batch", plan->recompute_sql);
+}
+
+/* A number of microseconds as an interval. */
+static char *
+interval_text(int64 microseconds)
+{
+	Interval	interval = {.time = microseconds};
+
+	return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&interval)));
+}
+
+/* The streams that are joined with each other, and their buffers. */
+static void
+append_join(StringInfo buf, const KsJoin *join, const KsJoinPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->refs)
+	{
+		KsJoinRefPlan *ref_plan = lfirst(lc);
+		const KsJoinRef *ref = &join->refs[ref_plan->ref];
+
+		appendStringInfo(buf, "Join: stream %s, each record until %s after its event time\n", ref->name,
+						 interval_text(ref->wait + join->grace));
+		appendStringInfo(buf, "  Buffer: kstream_state.%s\n", ks_join_buffer_name(join->id, ref->buffer));
+		append_statement(buf, "Statement that fills it", ref_plan->fill_sql);
+		if (ref_plan->null_sql != NULL)
+			append_statement(buf, "Null rows of what is closed", ref_plan->null_sql);
+	}
+	foreach(lc, plan->marks)
+	{
+		KsJoinMarkPlan *mark = lfirst(lc);
+
+		if (mark->sql != NULL)
+			append_statement(buf, "Records that have met another", mark->sql);
+	}
 }
 
 /* See analyze.h. */
@@ -148,8 +214,9 @@ ks_explain_query(const KsQueryRow *row)
 		return buf.data;
 	}
 	analysis = ks_analyze_view(row->view);
-	plan = row->kind == KS_QUERY_STREAM ? ks_compile_stream(analysis, row->relation) :
-		ks_compile(analysis, row->inputs, ks_changes_wanted(row->relation));
+	ks_window_bind(analysis, row);
+	plan = row->kind == KS_QUERY_STREAM ? ks_compile_stream(analysis, row) :
+		ks_compile(analysis, row, ks_changes_wanted(row->relation));
 	foreach(lc, analysis->streams)
 	{
 		append_source(&buf, lfirst_oid(lc));
@@ -160,6 +227,8 @@ ks_explain_query(const KsQueryRow *row)
 	append_statement(&buf, plan->record_by_record ?
 					 "Statement over each record of a batch, in order of arrival" : "Statement over a batch",
 					 plan->row_sql);
+	if (plan->join != NULL)
+		append_join(&buf, analysis->join, plan->join);
 	if (plan->kind == KS_QUERY_STREAM)
 	{
 		append_target(&buf, row->relation);
@@ -169,6 +238,7 @@ ks_explain_query(const KsQueryRow *row)
 		append_aggregate(&buf, row, analysis, plan);
 	else
 		appendStringInfoString(&buf, "Append: every row\n");
+	append_windows(&buf, row, analysis, plan);
 	appendStringInfo(&buf, "Result: table %s", relation_name(row->relation));
 	return buf.data;
 }

@@ -34,6 +34,7 @@
 #include "sql/ddl_sink.h"
 #include "sql/ddl_util.h"
 #include "stream/local_log.h"
+#include "store/join_buffer.h"
 #include "worker/wakeup.h"
 
 static bool enabled = true;
@@ -232,6 +233,8 @@ check_result(const KsQueryRow *row)
 	carry_owner(row->state, owner);
 	carry_owner(row->inputs, owner);
 	foreach(lc, ks_dedup_part_relations(row->id))
+		carry_owner(lfirst_oid(lc), owner);
+	foreach(lc, ks_join_buffers(row->id))
 		carry_owner(lfirst_oid(lc), owner);
 	carry_owner_of_changelog(row->relation, owner);
 	reopen_queries(row->relation);

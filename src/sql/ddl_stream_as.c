@@ -18,6 +18,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
@@ -61,8 +62,13 @@ enum
 
 /* Options that make no sense for rows that do not change. */
 static void
-refuse_table_options(const KsQueryOptions *options)
+refuse_table_options(const KsQueryRow *row, const KsQueryOptions *options)
 {
+	if (row->emit_final)
+		ks_refuse_argument("emit => 'final'",
+						   "Leave it out; only windows come to an end, and they need kstream.create_table_as, which has an argument topic.");
+	if (row->retention_us >= 0)
+		ks_refuse_argument("retention", "Leave it out; records do not leave a stream by their event time.");
 	if (options->access_method != NULL)
 		ks_refuse_argument("store", "Leave it out; a stream's records are in its log.");
 	if (options->keep_changes != NULL)
@@ -131,7 +137,7 @@ stream_options(FunctionCallInfo fcinfo, KsAnalysis *analysis, const char *topic,
 	result = ks_add_option(result, "format", ks_arg_text(fcinfo, ARG_FORMAT));
 	result = ks_add_option(result, "key", key);
 	/* a key that is carried over keeps its format */
-	if (key == NULL && key_format == NULL && list_length(analysis->streams) == 1)
+	if (key == NULL && key_format == NULL && list_length(analysis->streams) == 1 && analysis->join == NULL)
 		key_format = pstrdup(ks_key_format_name(load_stream(linitial_oid(analysis->streams))->key_format));
 	result = ks_add_option(result, "key_format", key_format);
 	if (!local && options->at_least_once)
@@ -178,13 +184,16 @@ create_stream(FunctionCallInfo fcinfo, RangeVar *name, Oid view, KsAnalysis *ana
 static void
 store_query(KsQueryRow *row, KsAnalysis *analysis)
 {
-	(void) ks_compile_stream(analysis, row->relation);
+	row->kind = KS_QUERY_STREAM;
+	row->generation = 1;
+	SPI_connect();
+	ks_create_state(analysis, row, NIL);
+	SPI_finish();
+	(void) ks_compile_stream(analysis, row);
 	if (row->name == NULL)
 		ks_depend_internally(row->view, row->relation);
 	else
 		ks_depend_automatically(row->view, row->relation);
-	row->kind = KS_QUERY_STREAM;
-	row->generation = 1;
 	ks_query_insert(row);
 	ks_positions_start(row, analysis->streams);
 	ks_notify_definitions_changed();
@@ -204,7 +213,7 @@ ks_create_stream_as(PG_FUNCTION_ARGS)
 	KsAnalysis *analysis;
 
 	ks_read_query_options(fcinfo, ARG_OPTIONS_FIRST, &row, &options);
-	refuse_table_options(&options);
+	refuse_table_options(&row, &options);
 	row.id = ks_object_id_next();
 	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
@@ -284,7 +293,7 @@ ks_insert_into(PG_FUNCTION_ARGS)
 	ks_relation_check_owner(stream);
 	def = load_stream(stream);
 	ks_read_query_options(fcinfo, INSERT_OPTIONS_FIRST, &row, &options);
-	refuse_table_options(&options);
+	refuse_table_options(&row, &options);
 	if (options.at_least_once != def->at_least_once)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -278,7 +278,7 @@ create_table(FunctionCallInfo fcinfo, KsQueryKind kind)
 	KsUserText	columns = {.text = ks_arg_required(fcinfo, ARG_COLUMNS, "columns")};
 	CreateForeignTableStmt *stmt = ks_parse_columns(&columns);
 	List	   *elements;
-	KsQueryRow	row = {0};
+	KsQueryRow	row = {.retention_us = -1,.idle_timeout_us = USECS_PER_MINUTE};
 	ListCell   *lc;
 
 	if (ks_server_is_local(server))

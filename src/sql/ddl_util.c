@@ -14,6 +14,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
 #include "commands/defrem.h"
+#include "common/int.h"
 #include "executor/spi.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
@@ -118,6 +119,26 @@ ks_arg_required(FunctionCallInfo fcinfo, int arg, const char *name)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"%s\" must not be null", name)));
 	return ks_arg_text(fcinfo, arg);
+}
+
+/* An interval argument in microseconds, days counting 24 hours; absent if it is null. */
+int64
+ks_arg_interval_us(FunctionCallInfo fcinfo, int arg, const char *name, int64 absent)
+{
+	Interval   *interval;
+	int64		us;
+
+	if (PG_ARGISNULL(arg))
+		return absent;
+	interval = PG_GETARG_INTERVAL_P(arg);
+	if (interval->month != 0 ||
+		pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) ||
+		pg_add_s64_overflow(us, interval->time, &us) || us < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is out of range", name),
+				 errhint("It is an interval of days and smaller units, not below zero.")));
+	return us;
 }
 
 /* A text[] argument as a list of strings; NIL if it is null. */

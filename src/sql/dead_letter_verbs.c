@@ -29,6 +29,7 @@
 #include "exec/query_exec.h"
 #include "sql/ddl_util.h"
 #include "sql/verbs.h"
+#include "store/late_record.h"
 #include "store/position.h"
 #include "stream/batch.h"
 #include "stream/local_log.h"
@@ -288,6 +289,52 @@ store_outcome(List *letters)
 	return processed;
 }
 
+/* Keeps and counts the letters that are too late by now. */
+static void
+store_late(KsReplay *replay, List *late, List *batches)
+{
+	int64		before = 0;
+	ListCell   *lc;
+
+	if (late == NIL)
+		return;
+	foreach(lc, replay->positions)
+		before += ((KsPosition *) lfirst(lc))->late;
+	ks_late_records_store(replay->query->id, before, late, batches);
+	foreach(lc, replay->positions)
+	{
+		KsPosition *pos = lfirst(lc);
+		KsPosition	moved = *pos;
+		ListCell   *ll;
+
+		foreach(ll, late)
+		{
+			KsLateRow  *row = lfirst(ll);
+
+			if (row->source == pos->source && row->partition == pos->partition)
+				moved.late++;
+		}
+		if (moved.late == pos->late)
+			continue;
+		ks_position_store(replay->query->id, pos, &moved);
+		*pos = moved;
+	}
+}
+
+/* What the query has closed stays closed for replayed records. */
+static void
+set_watermark(KsReplay *replay)
+{
+	TimestampTz watermark = DT_NOBEGIN;
+	ListCell   *lc;
+
+	if (!ks_exec_needs_watermark(replay->exec))
+		return;
+	foreach(lc, replay->positions)
+		watermark = Max(watermark, ((KsPosition *) lfirst(lc))->watermark);
+	ks_exec_set_watermark(replay->exec, watermark);
+}
+
 /* Replays the next letters; false if there were none. */
 static bool
 replay_chunk(KsReplay *replay, int64 *processed)
@@ -303,6 +350,7 @@ replay_chunk(KsReplay *replay, int64 *processed)
 	foreach(lc, replay->readers)
 		batches = lappend(batches, make_batch(replay, lfirst(lc), letters));
 	ks_exec_run(replay->exec, batches, &result);
+	store_late(replay, result.late, batches);
 	mark_failed(letters, &result);
 	*processed += store_outcome(letters);
 	return true;
@@ -367,6 +415,7 @@ ks_replay_dead_letters(PG_FUNCTION_ARGS)
 	replay.exec = ks_exec_open(replay.query);
 	replay.readers = open_readers(replay.query);
 	replay.positions = ks_positions_load(replay.query->id);
+	set_watermark(&replay);
 	chunk_cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream replay", ALLOCSET_DEFAULT_SIZES);
 	while (more)
 	{

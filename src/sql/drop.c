@@ -23,6 +23,7 @@
 #include "catalog/dedup_cat.h"
 #include "catalog/query_cat.h"
 #include "sql/ddl_sink.h"
+#include "store/join_buffer.h"
 #include "worker/wakeup.h"
 
 /* Drops a part that the drop of the whole has left. */
@@ -83,13 +84,12 @@ drop_queries(ArrayType *relations)
 	foreach(lc, ids)
 	{
 		KsQueryRow *row = ks_query_load(lfirst_int(lc));
-
 		List	   *parts;
 		ListCell   *lc2;
 
 		if (row == NULL)
 			continue;
-		parts = ks_dedup_part_relations(row->id);
+		parts = list_concat(ks_dedup_part_relations(row->id), ks_join_buffers(row->id));
 		ks_query_delete(row->id);
 		drop_leftover(row->view);
 		drop_leftover(row->source);

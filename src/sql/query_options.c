@@ -100,22 +100,17 @@ batch_interval_ms(FunctionCallInfo fcinfo, int arg)
 	return (int) ms;
 }
 
-/* Refuses options of event time that this version cannot keep. */
+/* The options of event time; what they mean for the query is checked with it (plan/window.c). */
 static void
-check_time_options(FunctionCallInfo fcinfo, int first)
+read_time_options(FunctionCallInfo fcinfo, int first, KsQueryRow *row)
 {
 	const char *emit = ks_arg_required(fcinfo, first + OPT_EMIT, "emit");
-	Interval	zero = {0};
 
-	if (!PG_ARGISNULL(first + OPT_RETENTION))
-		ks_refuse_argument("retention", "Leave it out; the table keeps all rows.");
-	if (!PG_ARGISNULL(first + OPT_GRACE) &&
-		DatumGetBool(DirectFunctionCall2(interval_ne, PG_GETARG_DATUM(first + OPT_GRACE),
-										 IntervalPGetDatum(&zero))))
-		ks_refuse_argument("grace", "Leave it out; no record is late, because there are no windows yet.");
-	if (strcmp(emit, "final") == 0)
-		ks_refuse_argument("emit => 'final'", "Use emit => 'changes'.");
-	if (strcmp(emit, "changes") != 0)
+	row->grace_us = ks_arg_interval_us(fcinfo, first + OPT_GRACE, "grace", 0);
+	row->retention_us = ks_arg_interval_us(fcinfo, first + OPT_RETENTION, "retention", -1);
+	row->idle_timeout_us = ks_arg_interval_us(fcinfo, first + OPT_IDLE_TIMEOUT, "idle_timeout", USECS_PER_MINUTE);
+	row->emit_final = strcmp(emit, "final") == 0;
+	if (!row->emit_final && strcmp(emit, "changes") != 0)
 		ks_invalid_word("emit", emit, "'changes', 'final'");
 }
 
@@ -162,7 +157,7 @@ ks_read_query_options(FunctionCallInfo fcinfo, int first, KsQueryRow *row, KsQue
 {
 	const char *on_error = ks_arg_required(fcinfo, first + OPT_ON_ERROR, "on_error");
 
-	check_time_options(fcinfo, first);
+	read_time_options(fcinfo, first, row);
 	check_workers(fcinfo, first + OPT_WORKERS);
 	options->at_least_once = ks_at_least_once(ks_arg_required(fcinfo, first + OPT_GUARANTEE, "guarantee"));
 	options->access_method = table_access_method(fcinfo, first + OPT_STORE);

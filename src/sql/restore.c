@@ -29,6 +29,7 @@
 #include "catalog/changelog_cat.h"
 #include "sql/ddl_util.h"
 #include "sql/restore.h"
+#include "store/join_buffer.h"
 #include "worker/wakeup.h"
 
 /* Never the name of a database: see ks_instance_id. */
@@ -39,6 +40,7 @@ void
 ks_relink_query(const KsQueryRow *row)
 {
 	Oid			parts[] = {row->view, row->source, row->state, row->inputs};
+	List	   *of_view = ks_dedup_part_relations(row->id);
 	ListCell   *lc;
 
 	if (get_rel_relkind(row->relation) == '\0')
@@ -52,7 +54,14 @@ ks_relink_query(const KsQueryRow *row)
 		else
 			ks_depend_automatically(parts[i], row->relation);
 	}
-	foreach(lc, ks_dedup_part_relations(row->id))
+	if (row->kind == KS_QUERY_STREAM)
+		of_view = list_concat(of_view, ks_join_buffers(row->id));
+	else
+	{
+		foreach(lc, ks_join_buffers(row->id))
+			ks_depend_internally(lfirst_oid(lc), row->relation);
+	}
+	foreach(lc, of_view)
 	{
 		if (get_rel_relkind(lfirst_oid(lc)) != '\0' && get_rel_relkind(row->view) != '\0')
 			ks_depend_internally(lfirst_oid(lc), row->view);

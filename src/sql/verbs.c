@@ -201,6 +201,19 @@ ks_resume(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* What was written into a stream cannot be taken back, so it would be there twice. */
+static void
+check_resettable(const KsQueryRow *row)
+{
+	if (get_rel_relkind(row->relation) == RELKIND_FOREIGN_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous query \"%s\" cannot be reset, because it writes into a stream",
+						ks_query_display_name(row)),
+				 errdetail("Records of a stream cannot be taken back; they would be written once more."),
+				 errhint("Create another stream with the same query.")));
+}
+
 PG_FUNCTION_INFO_V1(ks_reset);
 
 /* reset(name, start): everything the query has computed is forgotten; it begins anew. */
@@ -211,6 +224,7 @@ ks_reset(PG_FUNCTION_ARGS)
 	Oid			types[2] = {INT4OID, TEXTOID};
 	Datum		values[2];
 
+	check_resettable(row);
 	row->start = ks_parse_start(ks_arg_required(fcinfo, 1, "start"));
 	if (OidIsValid(row->source) && strcmp(row->start, "earliest") != 0)
 		ereport(ERROR,
@@ -226,6 +240,8 @@ ks_reset(PG_FUNCTION_ARGS)
 	ks_dedup_clear(row->id);
 	ks_positions_delete(row->id);
 	ks_spi_execute("DELETE FROM kstream_catalog.dead_letter WHERE query = $1",
+				   false, 1, types, values, NULL);
+	ks_spi_execute("DELETE FROM kstream_catalog.late_record WHERE query = $1",
 				   false, 1, types, values, NULL);
 	ks_spi_execute("UPDATE kstream_catalog.query SET start = $2, generation = generation + 1,"
 				   " last_sqlstate = NULL, last_error = NULL, last_error_at = NULL"

@@ -37,7 +37,7 @@
  * depends on how they arrive, so which of two duplicates is dropped does, too.
  * That one of them is dropped does not: an entry is kept while any partition
  * that is not idle may still compare it.  Idle is one that was read to its end,
- * for a topic a minute ago; for records that come to it later, and are so far
+ * for a topic idle_timeout ago; for records that come to it later, and are so far
  * behind the others, an entry that came from another partition may be gone.
  *
  * What is stored.  A key may have entries in several parts (dedup_parts.c).  The

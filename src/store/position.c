@@ -57,7 +57,9 @@ enum
 	ATT_DEAD,
 	ATT_LATE,
 	ATT_DUPLICATES,
-	NATTS = ATT_DUPLICATES
+	ATT_WATERMARK,
+	ATT_MOVED_AT,
+	NATTS = ATT_MOVED_AT
 };
 
 /* How long the broker may take to answer at creation of a query. */
@@ -84,6 +86,13 @@ position_index(Relation rel)
 	return index;
 }
 
+/* A column that holds a time, DT_NOBEGIN for NULL. */
+static TimestampTz
+time_or_nobegin(const Datum *values, const bool *nulls, int att)
+{
+	return nulls[att - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[att - 1]);
+}
+
 /* Reads a row. */
 static void
 read_row(HeapTuple tuple, TupleDesc desc, KsPosition *pos)
@@ -106,6 +115,8 @@ read_row(HeapTuple tuple, TupleDesc desc, KsPosition *pos)
 	pos->dead = DatumGetInt64(values[ATT_DEAD - 1]);
 	pos->late = DatumGetInt64(values[ATT_LATE - 1]);
 	pos->duplicates = DatumGetInt64(values[ATT_DUPLICATES - 1]);
+	pos->watermark = time_or_nobegin(values, nulls, ATT_WATERMARK);
+	pos->moved_at = time_or_nobegin(values, nulls, ATT_MOVED_AT);
 	pos->tid = tuple->t_self;
 }
 
@@ -131,6 +142,10 @@ make_row(int32 query, const KsPosition *pos, TupleDesc desc)
 	values[ATT_DEAD - 1] = Int64GetDatum(pos->dead);
 	values[ATT_LATE - 1] = Int64GetDatum(pos->late);
 	values[ATT_DUPLICATES - 1] = Int64GetDatum(pos->duplicates);
+	values[ATT_WATERMARK - 1] = TimestampTzGetDatum(pos->watermark);
+	nulls[ATT_WATERMARK - 1] = TIMESTAMP_IS_NOBEGIN(pos->watermark);
+	values[ATT_MOVED_AT - 1] = TimestampTzGetDatum(pos->moved_at);
+	nulls[ATT_MOVED_AT - 1] = TIMESTAMP_IS_NOBEGIN(pos->moved_at);
 	return heap_form_tuple(desc, values, nulls);
 }
 
@@ -328,7 +343,7 @@ start_in_stream(const KsQueryRow *row, Oid stream)
 		pos.source = stream;
 		pos.partition = p;
 		pos.leader_epoch = -1;
-		pos.stream_time = DT_NOBEGIN;
+		pos.stream_time = pos.watermark = pos.moved_at = DT_NOBEGIN;
 		pos.next_offset = ks_start_offset(def, consumer, p, row->start, START_TIMEOUT_MS);
 		ks_position_store(row->id, &none, &pos);
 	}

@@ -29,6 +29,8 @@ typedef struct KsPosition
 	int64		dead;
 	int64		late;
 	int64		duplicates;
+	TimestampTz watermark;		/* of the query when the row was written, or DT_NOBEGIN */
+	TimestampTz moved_at;		/* wall clock at the last record, or DT_NOBEGIN; only with a watermark */
 	ItemPointerData tid;		/* of the row; invalid: not stored yet */
 } KsPosition;
 

@@ -506,6 +506,37 @@ find_by_hint(WriterScan *ws, uint64 hash, const Datum *keys, const bool *nulls, 
 		old_row_has_key(writer, keys, nulls);
 }
 
+/* See table_writer.h. */
+IndexScanDesc
+ks_writer_scan_up_to(KsTableWriter *writer, const Datum *keys, const bool *nulls, int last)
+{
+	WriterScan *ws = (WriterScan *) writer;
+	int			nkeys = writer->keys->nkeys;
+	Relation	index = writer->index;
+	Oid			intype = index->rd_opcintype[nkeys - 1];
+
+	if (writer->index_keys[nkeys - 1] != last)
+		elog(ERROR, "key %d is not the last one of the index", last);
+	for (int i = 0; i < nkeys - 1; i++)
+	{
+		int			k = writer->index_keys[i];
+
+		if (nulls[k])
+			ScanKeyEntryInitialize(&ws->scankeys[i], SK_ISNULL | SK_SEARCHNULL, i + 1,
+								   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
+		else
+			ScanKeyEntryInitialize(&ws->scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
+								   ws->collations[i], ws->eq_procs[i], keys[k]);
+	}
+	ScanKeyEntryInitialize(&ws->scankeys[nkeys - 1], 0, nkeys, BTLessEqualStrategyNumber, InvalidOid,
+						   ws->collations[nkeys - 1],
+						   get_opcode(get_opfamily_member(index->rd_opfamily[nkeys - 1], intype, intype,
+														  BTLessEqualStrategyNumber)),
+						   keys[last]);
+	index_rescan(ws->scan, ws->scankeys, nkeys, NULL, 0);
+	return ws->scan;
+}
+
 /* Looks through the unique index; NULL is a key like any other. */
 static bool
 find_by_index(WriterScan *ws, const Datum *keys, const bool *nulls)

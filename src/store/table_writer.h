@@ -17,6 +17,7 @@
 #define KS_TABLE_WRITER_H
 
 #include "postgres.h"
+#include "access/genam.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
@@ -89,6 +90,13 @@ extern void ks_writer_close(KsTableWriter *writer);
  * columns finds the only row of the table.
  */
 extern bool ks_writer_find(KsTableWriter *writer, uint64 hash, const Datum *keys, const bool *nulls);
+
+/*
+ * Scans, to be read backwards into old_slot, the rows that have the keys but for
+ * the last one of the index, key number last: that is at or before the one given.
+ * The writer's own scan: valid until the next ks_writer_find; do not end it.
+ */
+extern IndexScanDesc ks_writer_scan_up_to(KsTableWriter *writer, const Datum *keys, const bool *nulls, int last);
 
 /* Write writer->slot (filled as a virtual tuple). */
 extern void ks_writer_insert(KsTableWriter *writer, uint64 hash);

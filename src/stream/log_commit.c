@@ -69,13 +69,14 @@ struct KsLogRows
 
 static List *pending = NIL;		/* KsPendingAppend *, in TopTransactionContext */
 static int64 unwritten = 0;		/* rows put but not written yet */
-static bool log_grew = false;	/* segments were added in this transaction */
+static List *grown = NIL;		/* identities of logs that got segments in this transaction, as above */
 
 static int64 next_append_number(void);
 static void flush(KsLogRows *rows);
 static void xact_callback(XactEvent event, void *arg);
 static void subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg);
 static void assign_offsets(void);
+static void tell_of_growth(void);
 static int	compare_pending(const ListCell *a, const ListCell *b);
 static void lock_partition(const KsPendingAppend *append);
 static void assign_append(KsPendingAppend *append);
@@ -277,18 +278,29 @@ xact_callback(XactEvent event, void *arg)
 						 errhint("End the transaction with COMMIT.")));
 			break;
 		case XACT_EVENT_COMMIT:
-			if (log_grew)
-				ks_notify_local_records();
+			tell_of_growth();
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			pending = NIL;
 			unwritten = 0;
-			log_grew = false;
+			grown = NIL;
 			break;
 		default:
 			break;
 	}
+}
+
+/* Wakes those who read the logs that have grown. */
+static void
+tell_of_growth(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, grown)
+		ks_log_changed(lfirst_oid(lc));
+	if (grown != NIL)
+		ks_notify_local_records();
 }
 
 /* After a rollback to a savepoint rows may be missing from the appends. */
@@ -359,12 +371,16 @@ assign_append(KsPendingAppend *append)
 	EState	   *estate;
 	ResultRelInfo *rri;
 	TupleTableSlot *slot;
+	MemoryContext old;
 	int64		base;
 	int64		end;
 
 	if (append->next == 0 || !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(append->place.log)))
 		return;
 
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	grown = list_append_unique_oid(grown, append->place.identity);
+	MemoryContextSwitchTo(old);
 	rel = table_open(append->place.segments, RowExclusiveLock);
 	estate = ks_create_estate(rel);
 	rri = makeNode(ResultRelInfo);
@@ -488,5 +504,4 @@ add_segment(const KsPendingAppend *append, int64 base, int32 first, int32 count,
 	table_tuple_insert(rri->ri_RelationDesc, slot, GetCurrentCommandId(true), 0, NULL);
 	list_free(ks_insert_index_tuples(rri, slot, estate));
 	ResetPerTupleExprContext(estate);
-	log_grew = true;
 }

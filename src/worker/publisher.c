@@ -65,6 +65,7 @@
 #include "stream/out_record.h"
 #include "stream/outbox.h"
 #include "worker/publisher.h"
+#include "worker/wakeup.h"
 
 #define KS_SLICE_MS			5		/* longest stay in a call of the client */
 #define KS_RUN_RECORDS		100000	/* records of one Kafka transaction, at most */
@@ -136,6 +137,7 @@ struct KsPublisher
 
 	KsOutboxBatch run;			/* read, perhaps partly sent */
 	int			sent;			/* of them */
+	uint32		outbox_version; /* when the outbox was read last */
 	int64		read_to;		/* position to read on from */
 	XLogRecPtr	flush_to;
 	TimestampTz read_at;
@@ -241,7 +243,8 @@ ks_publisher_open(int32 sink_id)
 	p->installation = this_installation();
 	p->latency_us = -1;
 	open_producer(p);
-	p->state = p->stored.resync == NULL ? PUB_LOOK : PUB_CONNECT;
+	/* one that is to be a publisher of its own need not look at another */
+	p->state = p->stored.resync == NULL || strcmp(p->stored.resync, "replay") == 0 ? PUB_LOOK : PUB_CONNECT;
 	MemoryContextSwitchTo(old);
 	return p;
 }
@@ -357,7 +360,7 @@ look(KsPublisher *p)
 				 errmsg("another installation publishes \"%s\" to topic \"%s\"",
 						p->name, p->target->topic),
 				 errdetail("This database seems to be a copy of one that is still at work."),
-				 errhint("Stop the other one, or call kstream.resync() to go on here as a publisher of its own.")));
+				 errhint("Stop the other one, or call kstream.resync(name, 'continue') to go on here as a publisher of its own.")));
 	if (now < p->watch_until)
 		return KS_PRODUCER_AGAIN;
 	p->trouble = NULL;
@@ -742,6 +745,7 @@ store_and_read(KsPublisher *p)
 	}
 	MemoryContextReset(p->run_cxt);
 	p->metadata = NULL;
+	p->outbox_version = ks_log_version(p->sink->halves[0].rows);
 	ks_outbox_read(p->sink, p->read_to, run_limit(p), KS_RUN_BYTES, p->run_cxt, &p->run);
 	p->flush_to = ks_wal_end();
 	p->read_at = now;
@@ -948,7 +952,7 @@ handle_outcome(KsPublisher *p, KsProducerOutcome outcome)
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("another producer has taken over the publishing of \"%s\"", p->name),
 				 errdetail_internal("%s", error->message),
-				 errhint("Stop the other one, or call kstream.resync() to go on here as a publisher of its own.")));
+				 errhint("Stop the other one, or call kstream.resync(name, 'continue') to go on here as a publisher of its own.")));
 	if (outcome == KS_PRODUCER_TOO_LARGE && error->sequence >= 0)
 		refused(p, error);
 	ks_producer_throw(p->producer, psprintf("publish \"%s\"", p->name));
@@ -991,6 +995,7 @@ ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
 	old = MemoryContextSwitchTo(p->call_cxt);
 	if (!p->sink->exactly_once && p->state >= PUB_READ)
 		outcome = take_acknowledged(p);
+	woken = woken && ks_log_version(p->sink->halves[0].rows) != p->outbox_version;
 	if (outcome == KS_PRODUCER_OK && p->state == PUB_IDLE && (woken || store_is_due(p)))
 		p->state = PUB_READ;
 	if (outcome == KS_PRODUCER_OK)

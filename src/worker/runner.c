@@ -97,6 +97,7 @@ close_task(KsRunner *r)
 		FreeErrorData(edata);
 	r->task = NULL;
 	r->publisher = NULL;
+	r->settled = false;
 	if (r->cxt != NULL)
 		MemoryContextDelete(r->cxt);
 	r->cxt = NULL;
@@ -503,6 +504,16 @@ typedef struct KsBatchRun
 	KsTaskProgress progress;
 } KsBatchRun;
 
+/* tell_settled: for kstream.wait(): before the commit that leaves windows to be closed, after the one that leaves none. */
+static void
+tell_settled(KsRunner *r, bool settled)
+{
+	if (r->settled == settled || !ks_task_closes_windows(r->task))
+		return;
+	ks_stat_settled(r->id, settled);
+	r->settled = settled;
+}
+
 /* batch_body: the batch, in its transaction. */
 static void
 batch_body(void *arg)
@@ -512,6 +523,8 @@ batch_body(void *arg)
 	enable_timeout_after(STATEMENT_TIMEOUT, KS_BATCH_TIMEOUT_MS);
 	ks_task_run(run->runner->task, &run->progress);
 	disable_timeout(STATEMENT_TIMEOUT, false);
+	if (run->progress.closing)
+		tell_settled(run->runner, false);
 	KS_FAULT("before_commit");
 }
 
@@ -558,7 +571,11 @@ static void
 rest(KsRunner *r)
 {
 	int			look_again_ms = ks_task_look_again_ms(r->task);
+	int			clock_ms = ks_task_clock_ms(r->task);
 
+	if (!ks_task_is_held_up(r->task))
+		tell_settled(r, true);
+	r->look_at = clock_ms > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), clock_ms) : 0;
 	r->ready = look_again_ms > 0;
 	r->retry_at = r->ready ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), look_again_ms) : 0;
 	if ((r->failures > 0 || r->has_error) && !ks_task_caught_up(r->task))
@@ -588,6 +605,8 @@ run_batch(KsRunner *r)
 	}
 	KS_FAULT("after_commit");
 	ks_task_committed(r->task);
+	if (!run.progress.closing)
+		tell_settled(r, true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	r->ready = run.progress.more || run.progress.advanced;
 	if (!run.progress.advanced)
@@ -615,7 +634,7 @@ ks_runner_run(KsRunner *r)
 {
 	int			fetched;
 
-	r->retry_at = 0;
+	r->retry_at = r->look_at = 0;
 	if (r->task == NULL && r->publisher == NULL && !ks_runner_open(r))
 		return;
 	if (r->is_sink)
@@ -640,7 +659,10 @@ ks_runner_due(const KsRunner *r, TimestampTz now, TimestampTz *when)
 
 	*when = 0;
 	if (!r->ready)
-		return false;
+	{
+		*when = r->look_at;
+		return r->look_at != 0 && r->look_at <= now;
+	}
 	if (interval > 0 && r->task != NULL && r->batch_at != 0)
 		due = Max(due, TimestampTzPlusMilliseconds(r->batch_at, interval));
 	if (due <= now)

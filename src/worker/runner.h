@@ -40,10 +40,12 @@ typedef struct KsRunner
 	bool		unpublished;	/* positions in shared memory are behind */
 	bool		changed;		/* the definition is not what it was: reload */
 	bool		slow;			/* its last opening failed after a long time */
+	bool		settled;		/* told kstream.wait() that no window is to be closed */
 	bool		has_error;		/* the catalog shows an error */
 	int			failures;		/* in a row */
 	int			conflicts;		/* of these, the passing ones */
 	TimestampTz retry_at;		/* 0: no need to wait */
+	TimestampTz look_at;		/* look then though nothing has arrived; 0: no need to */
 	TimestampTz batch_at;		/* start of the last batch */
 	TimestampTz published_at;
 	TimestampTz logged_at;

@@ -32,9 +32,6 @@
 #define REQUEST_TIMEOUT_MS 5000
 #define PARTITIONS_INTERVAL_MS 10000
 
-/* A partition without a record for this long is idle: others do not wait for it. */
-#define IDLE_MS 60000
-
 /* Most bytes a batch takes from the client. */
 #define MAX_BATCH_BYTES ((Size) 64 * 1024 * 1024)
 
@@ -78,7 +75,7 @@ start_partition(KsSource *source, KsSourcePartition *part, int32 partition, cons
 	part->stored.source = def->relid;
 	part->stored.partition = partition;
 	part->stored.leader_epoch = -1;
-	part->stored.stream_time = DT_NOBEGIN;
+	part->stored.stream_time = part->stored.watermark = part->stored.moved_at = DT_NOBEGIN;
 	part->stored.next_offset = ks_start_offset(def, source->consumer, partition, start, REQUEST_TIMEOUT_MS);
 	part->next = part->stored;
 	part->end = -1;
@@ -244,6 +241,7 @@ ks_source_open(const KsQueryRow *query, Oid stream, List *stored)
 	def = source->reader->def;
 	note_server(source);
 	source->dedup = ks_dedup_open(query, source->reader);
+	source->idle_timeout_us = query->idle_timeout_us;
 	source->positions = stored;
 	source->start = query->start;
 	foreach(lc, stored)
@@ -449,6 +447,7 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("topic \"%s\" could not be read for a moment", source->reader->def->topic)));
+	source->drained = source->events->nevents < max_rows && source->events->bytes < MAX_BATCH_BYTES / 2;
 	now = GetCurrentTimestamp();
 	for (int i = 0; i < source->events->nevents; i++)
 		take_event(source, &source->events->events[i], now);
@@ -472,6 +471,7 @@ ks_source_read_local(KsSource *source, MemoryContext cxt, int max_rows)
 	if (n > source->nparts)
 		add_partitions(source, n, NIL, "earliest");
 	new_batch(source, cxt);
+	source->drained = true;
 	for (int p = 0; p < source->nparts; p++)
 	{
 		KsSourcePartition *part = &source->parts[p];
@@ -549,13 +549,13 @@ ks_source_advance(KsSource *source)
 /*
  * May the partition hold records that were there before others that have been
  * read?  A client that has seen the end of one may yet have to hear of more, so
- * it is believed only after some time.
+ * it is believed only after the query's idle_timeout.
  */
 static bool
 may_have_more(const KsSource *source, const KsSourcePartition *part, TimestampTz now)
 {
 	return !part->at_end ||
-		(source->consumer != NULL && !TimestampDifferenceExceeds(part->heard, now, IDLE_MS));
+		(source->consumer != NULL && now - part->heard < source->idle_timeout_us);
 }
 
 /* See source.h. */

@@ -17,6 +17,8 @@ typedef struct KsSourcePartition
 	bool		dirty;			/* next differs from stored */
 	int64		end;			/* end of the partition as far as known, or -1 */
 	bool		at_end;			/* the client has reported the end, or nothing is left */
+	bool		idle;			/* does not hold the watermark, see watermark.c */
+	int64		quiet_since;	/* monotonic clock, µs: nothing came since then; 0: not known yet */
 	TimestampTz heard;			/* when a record came last, or the source was opened; Kafka only */
 } KsSourcePartition;
 
@@ -26,6 +28,7 @@ typedef struct KsSource
 	KsReader   *reader;
 	KsConsumer *consumer;		/* NULL: local stream */
 	KsDedup    *dedup;			/* NULL: the query takes duplicates too */
+	int64		idle_timeout_us;	/* of the query */
 	int			nparts;
 	KsSourcePartition *parts;	/* by partition number */
 	KsBatch    *batch;			/* of the running batch */
@@ -33,6 +36,7 @@ typedef struct KsSource
 	List	   *positions;		/* KsPosition *, as stored when the source was opened */
 	const char *start;			/* where partitions without one begin */
 	uint64		server_changes; /* changes of servers and user mappings before it was opened */
+	bool		drained;		/* the last fetch took all that had arrived */
 	bool		connected;		/* partitions are known and their positions checked */
 	int			failed_requests;	/* in a row, because no broker answered */
 	TimestampTz partitions_checked;

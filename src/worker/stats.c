@@ -60,6 +60,7 @@ typedef struct KsQueryStat
 	int64		records;
 	int64		rows_out;
 	int64		dead;
+	bool		settled;		/* see ks_stat_settled */
 	KsHistogram batch_us;
 	KsHistogram latency_us;
 } KsQueryStat;
@@ -232,6 +233,8 @@ ks_stat_claim(int32 query)
 	}
 	if (q != NULL && (q->owner == 0 || q->owner == MyProcPid))
 	{
+		if (q->owner == 0)
+			q->settled = false;
 		q->owner = MyProcPid;
 		mine = true;
 	}
@@ -469,6 +472,32 @@ void
 ks_stat_forget_database(Oid database)
 {
 	keep_only(database, NULL, 0);
+}
+
+/* ks_stat_settled: see stats.h. */
+void
+ks_stat_settled(int32 query, bool settled)
+{
+	KsQueryStat *q = lock_query_entry(query);
+
+	if (q == NULL)
+		return;
+	q->settled = settled;
+	unlock_query_entry(q);
+}
+
+/* ks_stat_is_settled: false too while no worker has looked at the query. */
+bool
+ks_stat_is_settled(int32 query)
+{
+	KsQueryStat *q = lock_query_entry(query);
+	bool		settled;
+
+	if (q == NULL)
+		return false;
+	settled = q->settled;
+	unlock_query_entry(q);
+	return settled;
 }
 
 /* ks_stat_status: the query's state; false if nothing is known about it. */

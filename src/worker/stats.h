@@ -45,11 +45,14 @@ extern void ks_stat_batch(int32 query, int records, int rows_out, int dead,
 						  int64 batch_us, int64 latency_us);
 extern void ks_stat_partition(int32 query, Oid source, int32 partition, int32 generation,
 							  int64 next_offset, int64 end_offset, TimestampTz stream_time);
+/* Is nothing left to be closed by the watermark of what is committed? */
+extern void ks_stat_settled(int32 query, bool settled);
 extern void ks_stat_keep(const int32 *queries, int nqueries);
 
 /* Sessions. */
 extern bool ks_stat_status(int32 query, KsQueryStatus *status);
 extern int64 ks_stat_position(int32 query, Oid source, int32 partition, int32 generation);
+extern bool ks_stat_is_settled(int32 query);
 extern int	ks_stat_want_release(int32 query);
 extern void ks_stat_release_done(int32 query);
 extern void ks_stat_forget_database(Oid database);

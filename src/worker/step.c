@@ -67,8 +67,8 @@ fetch_batch(KsTask *task, int max_rows)
 
 /*
  * ks_step
- *		SQL: kstream.step(relation text, max_rows int) returns int: records
- *		consumed, 0 when there was nothing left.
+ *		SQL: kstream.step(relation text, max_rows int, elapsed interval) returns
+ *		int: records consumed, 0 when there was nothing left.
  */
 Datum
 ks_step(PG_FUNCTION_ARGS)
@@ -76,6 +76,7 @@ ks_step(PG_FUNCTION_ARGS)
 	char	   *name = ks_arg_required(fcinfo, 0, "relation");
 	int			max_rows = PG_ARGISNULL(1) ? 1000 : PG_GETARG_INT32(1);
 	KsQueryRow *query = ks_query_load_by_name(name);
+	int64		quiet_us = ks_arg_interval_us(fcinfo, 2, "elapsed", 0);
 	KsTaskProgress progress = {0};
 	KsTask	   *task;
 
@@ -99,6 +100,7 @@ ks_step(PG_FUNCTION_ARGS)
 
 	CommandCounterIncrement();
 	task = ks_task_open(query->id, false);
+	ks_task_set_quiet(task, quiet_us);
 	/* Waiting for tables to be loaded takes a turn that consumes nothing. */
 	for (int turn = 0; turn < 2; turn++)
 	{

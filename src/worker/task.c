@@ -35,10 +35,13 @@
 #include "exec/query_exec.h"
 #include "plan/analyze.h"
 #include "store/dead_letter.h"
+#include "store/join_buffer.h"
+#include "store/late_record.h"
 #include "stream/outbox.h"
 #include "worker/bootstrap.h"
 #include "worker/source.h"
 #include "worker/task.h"
+#include "worker/watermark.h"
 
 /* While a query waits for the tables it looks up, it looks this often. */
 #define BOOTSTRAP_POLL_MS 50L
@@ -46,6 +49,9 @@
 /* How often is looked whether too much waits to be published, while it does not and while it does. */
 #define OUTBOX_CHECK_MS 200
 #define OUTBOX_FULL_MS 50
+
+/* Windows that one batch closes or expires, about. */
+#define CLOSE_LIMIT 10000
 
 /* Seconds to the next question at most, while no broker answers. */
 #define LOOK_AGAIN_MAX 3
@@ -61,6 +67,7 @@ struct KsTask
 	bool		in_worker;		/* waits for nothing; otherwise for brokers, inside the transaction */
 	bool		has_local;
 	bool		fetched;		/* batch_cxt holds a batch */
+	KsWatermark watermark;
 	KsBootstrap *bootstrap;		/* tables to wait for before the first batch, or NULL */
 	int			epoll_fd;		/* over the clients' descriptors and the timer, or -1 */
 	int			timer_fd;		/* wakes the task while it waits for tables, or -1 */
@@ -181,11 +188,20 @@ ks_task_open(int32 query_id, bool in_worker)
 		if (source->consumer == NULL)
 			task->has_local = true;
 	}
+	ks_watermark_init(&task->watermark, task->query, stored, in_worker);
+	task->watermark.needed = ks_exec_needs_watermark(task->exec);
 	task->bootstrap = ks_bootstrap_create(ks_exec_lookups(task->exec), stored);
 	make_eventfd(task);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(old);
 	return task;
+}
+
+/* See task.h. */
+void
+ks_task_set_quiet(KsTask *task, int64 quiet_us)
+{
+	task->watermark.quiet_us = quiet_us;
 }
 
 /* See task.h. */
@@ -327,6 +343,79 @@ check_outbox(KsTask *task)
 	}
 }
 
+/* Brings the watermark up to date; true if it closes something. */
+static bool
+windows_are_due(KsTask *task)
+{
+	if (!task->watermark.needed)
+		return false;
+	ks_watermark_compute(&task->watermark, task->sources);
+	return task->watermark.value >= ks_exec_next_close(task->exec);
+}
+
+/* Event time up to which all of the source is read; DT_NOEND: there is nothing to read. */
+static TimestampTz
+source_time(const KsSource *source)
+{
+	TimestampTz least = DT_NOEND;
+
+	for (int p = 0; p < source->nparts; p++)
+	{
+		if (!source->parts[p].at_end)
+			least = Min(least, source->parts[p].next.stream_time);
+	}
+	return least;
+}
+
+/*
+ * is_held_back
+ *		Where streams are joined with each other, none is read ahead of the others
+ *		in event time: what is read waits in a buffer for them.  This is about the
+ *		size of the buffers only, so it ends where a source has nothing to read or
+ *		is in trouble.
+ */
+static bool
+is_held_back(KsTask *task, const KsSource *source)
+{
+	TimestampTz time = source_time(source);
+	ListCell   *lc;
+
+	if (!ks_exec_joins_streams(task->exec))
+		return false;
+	foreach(lc, task->sources)
+	{
+		KsSource   *other = lfirst(lc);
+
+		if (other != source && other->connected && other->trouble[0] == '\0' && source_time(other) < time)
+			return true;
+	}
+	return false;
+}
+
+/* Takes what has arrived from the topics that are not held back. */
+static void
+fetch_sources(KsTask *task, int max_rows)
+{
+	/* What one finds out may let another go on. */
+	for (int round = 0; round < 2; round++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, task->sources)
+		{
+			KsSource   *source = lfirst(lc);
+
+			if (source->consumer == NULL || source->batch != NULL)
+				continue;
+			/* A fair share each, so that a long backlog of one does not starve the others. */
+			if (is_held_back(task, source))
+				source->drained = false;
+			else
+				ks_source_fetch(source, task->batch_cxt, Max(1, max_rows / list_length(task->sources)));
+		}
+	}
+}
+
 /* See task.h. */
 bool
 ks_task_fetch(KsTask *task, int max_rows)
@@ -345,15 +434,7 @@ ks_task_fetch(KsTask *task, int max_rows)
 	/* Nothing is taken before the tables looked up are there (their state is read in ks_task_run). */
 	if (task->bootstrap != NULL)
 		return true;
-	foreach(lc, task->sources)
-	{
-		KsSource   *source = lfirst(lc);
-
-		if (source->consumer == NULL)
-			continue;
-		/* A fair share each, so that a long backlog of one does not starve the others. */
-		ks_source_fetch(source, task->batch_cxt, Max(1, max_rows / list_length(task->sources)));
-	}
+	fetch_sources(task, max_rows);
 	foreach(lc, task->sources)
 	{
 		KsSource   *source = lfirst(lc);
@@ -361,7 +442,7 @@ ks_task_fetch(KsTask *task, int max_rows)
 		if (source->batch == NULL)
 			ks_source_empty_batch(source, task->batch_cxt);
 	}
-	if (task->has_local || position_moves(task))
+	if (task->has_local || position_moves(task) || windows_are_due(task))
 	{
 		task->fetched = true;
 		return true;
@@ -417,6 +498,38 @@ store_dead_letters(KsTask *task, List *bad)
 
 		ks_dead_letter_store(task->query->id, row->batch, row->row, row->sqlstate, row->message);
 		source_of(task, row->batch)->parts[rec->partition].next.dead++;
+	}
+}
+
+/* Keeps late records and counts them with their partitions. */
+static void
+store_late_records(KsTask *task, List *late, List *batches)
+{
+	int64		before = 0;
+	ListCell   *lc;
+
+	if (late == NIL)
+		return;
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		for (int p = 0; p < source->nparts; p++)
+			before += source->parts[p].stored.late;
+	}
+	ks_late_records_store(task->query->id, before, late, batches);
+	foreach(lc, late)
+	{
+		KsLateRow  *row = lfirst(lc);
+		ListCell   *ls;
+
+		foreach(ls, task->sources)
+		{
+			KsSource   *source = lfirst(ls);
+
+			if (source->reader->def->relid == row->source)
+				source->parts[row->partition].next.late++;
+		}
 	}
 }
 
@@ -488,22 +601,38 @@ stop_at(KsTask *task, List *bad)
 		cut_at_bad_record(task, lfirst(lc));
 }
 
-/* Reads the local sources, now that there is a transaction. */
+/*
+ * read_local_sources
+ *		Reads the local sources, now that there is a transaction.  Where there is no
+ *		room left, a source is still looked at: is there anything to read?
+ */
 static void
 read_local_sources(KsTask *task)
 {
-	ListCell   *lc;
+	List	   *done = NIL;
 
-	foreach(lc, task->sources)
+	/* What one finds out may let another go on that was held back. */
+	for (int round = 0; round < 2; round++)
 	{
-		KsSource   *source = lfirst(lc);
+		ListCell   *lc;
 
-		if (source->consumer == NULL)
+		foreach(lc, task->sources)
 		{
-			int			room = task->max_rows - batch_rows(task);
+			KsSource   *source = lfirst(lc);
+			int			room = Max(task->max_rows - batch_rows(task), 0);
 
-			if (room > 0)
-				ks_source_read_local(source, task->batch_cxt, room);
+			if (source->consumer != NULL || list_member_ptr(done, source))
+				continue;
+			if (is_held_back(task, source))
+			{
+				source->drained = false;
+				continue;
+			}
+			/* A fair share each of what are joined with each other. */
+			if (room > 0 && round == 0 && ks_exec_joins_streams(task->exec))
+				room = Max(room / (list_length(task->sources) - list_length(done)), 1);
+			ks_source_read_local(source, task->batch_cxt, room);
+			done = lappend(done, source);
 		}
 	}
 }
@@ -524,16 +653,49 @@ process_batch(KsTask *task, KsTaskProgress *progress)
 		batches = lappend(batches, source->batch);
 	}
 	KS_FAULT("after_decode");
+	if (task->watermark.needed)
+		ks_exec_set_watermark(task->exec, task->watermark.committed);
 	ks_exec_run(task->exec, batches, &result);
 	KS_FAULT("after_state");
 	if (result.bad != NIL && task->query->stop_on_error)
 		stop_at(task, result.bad);
 	else
 		store_dead_letters(task, result.bad);
+	store_late_records(task, result.late, batches);
 	foreach(lc, task->sources)
 		ks_source_store_keys(lfirst(lc));
 	progress->rows_out = result.rows_out;
 	progress->dead = task->query->stop_on_error ? 0 : list_length(result.bad);
+}
+
+/*
+ * close_windows
+ *		Does what the watermark, as the batch has moved it, closes.  In a worker
+ *		bounded per batch; the rest comes at once with the next ones.
+ */
+static void
+close_windows(KsTask *task, KsTaskProgress *progress)
+{
+	bool		more;
+	bool		due;
+
+	if (!task->watermark.needed)
+		return;
+	due = windows_are_due(task);
+	if (due)
+	{
+		do
+		{
+			KS_FAULT("before_close");
+			progress->rows_out += ks_exec_close_windows(task->exec, task->watermark.value,
+														CLOSE_LIMIT, &more);
+			CHECK_FOR_INTERRUPTS();
+		} while (more && !task->in_worker);
+		KS_FAULT("after_close");
+		progress->closing = more;
+		progress->more |= more;
+	}
+	ks_watermark_stamp(&task->watermark, task->sources, due);
 }
 
 /* The batch's output is counted with the first position that moves. */
@@ -590,6 +752,8 @@ lock_relations(KsTask *task)
 		if (OidIsValid(written[i]))
 			LockRelationOid(written[i], RowExclusiveLock);
 	}
+	foreach(lc, ks_join_buffers(task->query->id))
+		LockRelationOid(lfirst_oid(lc), RowExclusiveLock);
 }
 
 /* See task.h. */
@@ -617,14 +781,16 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 	}
 	if (task->outbox_full || outbox_check_is_due(task))
 		check_outbox(task);
-	if (task->outbox_full && !task->fetched)
+	/* It was only to look whether the outbox has room again: then a fetch comes first. */
+	if (!task->fetched)
 	{
+		progress->more = !task->outbox_full;
 		PopActiveSnapshot();
 		MemoryContextSwitchTo(old);
 		return;
 	}
 	read_local_sources(task);
-	if (position_moves(task))
+	if (position_moves(task) || windows_are_due(task))
 	{
 		int			taken = batch_rows(task);
 
@@ -633,13 +799,14 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 			process_batch(task, progress);
 		if (task->stop_message != NULL && !position_moves(task))
 			raise_stop(task);
+		close_windows(task, progress);
 		progress->records = records_consumed(task);
 		count_rows_out(task, progress->rows_out);
 		foreach(lc, task->sources)
 			ks_source_store(lfirst(lc), task->query->id);
 		KS_FAULT("after_positions");
 		progress->advanced = true;
-		progress->more = taken >= task->max_rows / list_length(task->sources);
+		progress->more |= taken >= task->max_rows / list_length(task->sources);
 		if (task->stop_message != NULL)
 			progress->more = true;
 	}
@@ -657,6 +824,7 @@ ks_task_committed(KsTask *task)
 	{
 		foreach(lc, task->sources)
 			ks_source_committed(lfirst(lc));
+		task->watermark.committed = task->watermark.value;
 	}
 	if (task->stop_message != NULL)
 		task->stopped = true;
@@ -697,6 +865,20 @@ ks_task_drain_eventfd(KsTask *task)
 		if (read(task->timer_fd, &expirations, sizeof(expirations)) < 0)
 			return;				/* not expired */
 	}
+}
+
+/* See task.h. */
+bool
+ks_task_closes_windows(const KsTask *task)
+{
+	return task->watermark.needed;
+}
+
+/* See task.h. */
+bool
+ks_task_is_held_up(const KsTask *task)
+{
+	return task->outbox_full;
 }
 
 /* See task.h. */
@@ -772,4 +954,13 @@ ks_task_look_again_ms(const KsTask *task)
 	if (task->outbox_full)
 		return OUTBOX_FULL_MS;
 	return Min(failed, LOOK_AGAIN_MAX) * 1000;
+}
+
+/* See task.h. */
+int
+ks_task_clock_ms(const KsTask *task)
+{
+	if (!task->watermark.needed || task->bootstrap != NULL || task->outbox_full)
+		return 0;
+	return ks_watermark_wait_ms(&task->watermark, task->sources, ks_exec_next_close(task->exec));
 }

@@ -20,6 +20,7 @@ typedef struct KsTaskProgress
 	int			rows_out;
 	int			dead;
 	bool		advanced;		/* a position moved: something to commit */
+	bool		closing;		/* windows that are due are left for the next batch */
 	bool		more;			/* more is known to be there: run again at once */
 	TimestampTz newest;			/* timestamp of the newest record in the batch, or DT_NOBEGIN */
 } KsTaskProgress;
@@ -30,6 +31,9 @@ typedef struct KsTaskProgress
  * query's lock.
  */
 extern KsTask *ks_task_open(int32 query_id, bool in_worker);
+
+/* Without a clock (not in a worker): as if that much time had passed since the last record. */
+extern void ks_task_set_quiet(KsTask *task, int64 quiet_us);
 extern void ks_task_close(KsTask *task);
 extern const KsQueryRow *ks_task_query(const KsTask *task);
 
@@ -55,6 +59,12 @@ extern void ks_task_aborted(KsTask *task);	/* forget what the transaction had do
 extern int	ks_task_eventfd(const KsTask *task);
 extern void ks_task_drain_eventfd(KsTask *task);
 
+/* Does the query have windows that a watermark closes? */
+extern bool ks_task_closes_windows(const KsTask *task);
+
+/* Is nothing done for now, not even closed, because too much waits to be published? */
+extern bool ks_task_is_held_up(const KsTask *task);
+
 /* True if everything known to be in the sources is processed. */
 extern bool ks_task_caught_up(const KsTask *task);
 
@@ -65,6 +75,9 @@ extern void ks_task_visit_partitions(const KsTask *task, KsPartitionVisitor fn, 
 
 /* After how many ms to fetch again though no event tells to, because no broker has answered yet; 0: never. */
 extern int	ks_task_look_again_ms(const KsTask *task);
+
+/* The same because the clock closes windows then; what arrives before is not to wait for it. */
+extern int	ks_task_clock_ms(const KsTask *task);
 
 /* "waiting" reason to show (broker down …), or NULL when all is well. */
 extern const char *ks_task_trouble(const KsTask *task);

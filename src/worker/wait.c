@@ -33,6 +33,7 @@
 #include "pgstat.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
+#include "store/join_buffer.h"
 #include "stream/local_log.h"
 #include "stream/outbox.h"
 #include "utils/builtins.h"
@@ -404,10 +405,22 @@ target_behind(Relation positions, Oid index, const KsTarget *t, int32 generation
 	return NULL;
 }
 
+/* closes_windows: does what has been read lead to more than the batch that read it does? */
+static bool
+closes_windows(int32 query)
+{
+	KsQueryRow *row = ks_query_load(query);
+
+	return row != NULL && (row->emit_final || row->retention_us >= 0 || ks_join_buffers(row->id) != NIL);
+}
+
 /* why_behind: what the target has not reached, or NULL if it has reached everything. */
-static char *
+static const char *
 why_behind(const KsTarget *t, Relation positions, Oid index, int32 generation)
 {
+	int64		position;
+	KsEnd	   *e;
+
 	if (t->is_sink)
 	{
 		KsPublished published = {0};
@@ -416,15 +429,13 @@ why_behind(const KsTarget *t, Relation positions, Oid index, int32 generation)
 		return published.position >= t->end ? NULL :
 			psprintf("It has published %lld of %lld records.", (long long) published.position, (long long) t->end);
 	}
-	else
-	{
-		int64		position;
-		KsEnd	   *e = target_behind(positions, index, t, generation, &position);
-
-		return e == NULL ? NULL :
-			psprintf("It is at offset %lld of partition %d of %s, the end was %lld.",
-					 (long long) Max(position, 0), e->partition, relation_text(e->source), (long long) e->end);
-	}
+	e = target_behind(positions, index, t, generation, &position);
+	if (e != NULL)
+		return psprintf("It is at offset %lld of partition %d of %s, the end was %lld.",
+						(long long) Max(position, 0), e->partition, relation_text(e->source), (long long) e->end);
+	if (closes_windows(t->id) && !ks_stat_is_settled(t->id))
+		return "It has read everything and is closing windows.";
+	return NULL;
 }
 
 /*
@@ -444,7 +455,7 @@ all_reached(KsWait *wait, int level)
 	foreach(lc, wait->targets)
 	{
 		KsTarget   *t = lfirst(lc);
-		char	   *why;
+		const char *why;
 
 		if (t->level != level || t->reached)
 			continue;

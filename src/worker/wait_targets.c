@@ -3,9 +3,11 @@
  *		What kstream.wait() waits for, and in which order.
  *
  * Queries and sinks form chains: a query reads a stream that other queries feed,
- * through the stream's log or, by way of a sink, through a topic.  A target's
- * level is one more than that of anything that feeds it, so that the end it has
- * to reach can be taken when everything before it has arrived.
+ * through the stream's log or, by way of a sink, through a topic; the sink may be
+ * that of a table, or of another stream over the same topic.  A target's level is
+ * one more than that of anything that feeds it, so that the end it has to reach
+ * can be taken when everything before it has arrived.  Topics may lead in a
+ * circle: who is met again while it is visited counts as being at level 0.
  *
  * Runs in: any backend.  Transaction: needed.
  */
@@ -57,7 +59,7 @@ find_target(List *targets, int32 id)
 
 /* Adds a target. */
 static KsTarget *
-add_target(List **targets, int32 id, bool is_sink, Oid relation, char *name, int level)
+add_target(List **targets, int32 id, bool is_sink, Oid relation, char *name)
 {
 	KsTarget   *t = palloc0(sizeof(KsTarget));
 
@@ -65,17 +67,50 @@ add_target(List **targets, int32 id, bool is_sink, Oid relation, char *name, int
 	t->is_sink = is_sink;
 	t->relation = relation;
 	t->name = name;
-	t->level = level;
 	*targets = lappend(*targets, t);
 	return t;
 }
 
-/* Visits all that puts records into a stream; the greatest level of it, or -1. */
+/* The definition of a stream, NULL if it is gone. */
+static KsStreamDef *
+stream_def(Oid stream)
+{
+	Relation	rel = ks_is_stream(stream) ? try_relation_open(stream, AccessShareLock) : NULL;
+	KsStreamDef *def;
+
+	if (rel == NULL)
+		return NULL;
+	def = ks_stream_def_load(rel);
+	relation_close(rel, NoLock);
+	return def;
+}
+
+/* Visits the sinks that publish to the topic of a stream; the greatest level of them, or -1. */
+static int
+visit_publishers(List **targets, Oid stream)
+{
+	const KsStreamDef *def = stream_def(stream);
+	int			level = -1;
+	ListCell   *lc;
+
+	if (def == NULL || def->local)
+		return -1;
+	foreach(lc, ks_sink_ids())
+	{
+		KsSinkRow  *sink = ks_sink_load(lfirst_int(lc));
+		const KsStreamDef *target = sink == NULL ? NULL : stream_def(sink->target);
+
+		if (target != NULL && target->serverid == def->serverid && strcmp(target->topic, def->topic) == 0)
+			level = Max(level, visit_sink(targets, sink)->level);
+	}
+	return level;
+}
+
+/* Visits all that puts records into a stream or a table; the greatest level of it, or -1. */
 static int
 visit_feeders(List **targets, Oid stream, bool with_sink)
 {
 	int			level = -1;
-	KsSinkRow  *sink;
 	ListCell   *lc;
 
 	foreach(lc, ks_query_feeders(stream))
@@ -85,10 +120,7 @@ visit_feeders(List **targets, Oid stream, bool with_sink)
 		if (t != NULL)
 			level = Max(level, t->level);
 	}
-	sink = with_sink ? ks_sink_load_by_relation(stream) : NULL;
-	if (sink != NULL)
-		level = Max(level, visit_sink(targets, sink)->level);
-	return level;
+	return with_sink ? Max(level, visit_publishers(targets, stream)) : level;
 }
 
 /* Adds a query behind what feeds it; NULL if it is gone. */
@@ -106,9 +138,11 @@ visit_query(List **targets, int32 id)
 	row = ks_query_load(id);
 	if (row == NULL)
 		return NULL;
+	t = add_target(targets, id, false, row->relation, ks_query_display_name(row));
 	foreach(lc, ks_wait_sources(row))
 		level = Max(level, visit_feeders(targets, lfirst_oid(lc), true));
-	return add_target(targets, id, false, row->relation, ks_query_display_name(row), level + 1);
+	t->level = level + 1;
+	return t;
 }
 
 /* Adds a sink behind what writes to its relation. */
@@ -119,8 +153,9 @@ visit_sink(List **targets, const KsSinkRow *sink)
 
 	if (t != NULL)
 		return t;
-	return add_target(targets, sink->id, true, sink->relation, ks_sink_display_name(sink),
-					  visit_feeders(targets, sink->relation, false) + 1);
+	t = add_target(targets, sink->id, true, sink->relation, ks_sink_display_name(sink));
+	t->level = visit_feeders(targets, sink->relation, false) + 1;
+	return t;
 }
 
 /* Whoever may read the relation may wait for it. */

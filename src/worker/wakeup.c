@@ -10,16 +10,63 @@
 #include "access/xact.h"
 #include "base/shmem.h"
 #include "catalog/query_cat.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "port/atomics.h"
 #include "storage/latch.h"
+#include "storage/shmem.h"
 #include "worker/slots.h"
 #include "worker/stats.h"
 #include "worker/wakeup.h"
 
 #define KS_TAKE_OVER_MS 10
 
+/* Versions of logs in shared memory; some logs share one. */
+#define KS_LOG_VERSIONS 4096
+
+static pg_atomic_uint32 *log_versions = NULL;
 static bool definitions_changed = false;
+
+/* versions_size: of our part of shared memory. */
+static Size
+versions_size(void)
+{
+	return sizeof(pg_atomic_uint32) * KS_LOG_VERSIONS;
+}
+
+/* versions_init: attaches to it, and fills it the first time. */
+static void
+versions_init(void)
+{
+	bool		found;
+
+	log_versions = ShmemInitStruct("kstream log versions", versions_size(), &found);
+	for (int i = 0; !found && i < KS_LOG_VERSIONS; i++)
+		pg_atomic_init_u32(&log_versions[i], 0);
+}
+
+/* version_of: the counter of a log of this database. */
+static pg_atomic_uint32 *
+version_of(Oid identity)
+{
+	return &log_versions[hash_combine(murmurhash32(MyDatabaseId), murmurhash32(identity)) % KS_LOG_VERSIONS];
+}
+
+/* ks_log_changed: see wakeup.h. */
+void
+ks_log_changed(Oid identity)
+{
+	if (ks_shmem_ready())
+		pg_atomic_fetch_add_u32(version_of(identity), 1);
+}
+
+/* ks_log_version: see wakeup.h. */
+uint32
+ks_log_version(Oid identity)
+{
+	return ks_shmem_ready() ? pg_atomic_read_u32(version_of(identity)) : 0;
+}
 
 /* at_end_of_transaction: makes a change known, or forgets it. */
 static void
@@ -47,6 +94,7 @@ void
 ks_wakeup_init(void)
 {
 	RegisterXactCallback(at_end_of_transaction, NULL);
+	ks_shmem_register(versions_size, versions_init);
 }
 
 /* ks_notify_definitions_changed: workers reload definitions when this transaction has committed. */

@@ -15,6 +15,15 @@ extern void ks_notify_definitions_changed(void);
 /* A local log of this database got records: call after commit. */
 extern void ks_notify_local_records(void);
 
+/*
+ * A log (by its identity, see log_commit.h) got records: call after commit,
+ * before ks_notify_local_records.  The version changes when it, or now and then
+ * another log, has got some; one that wants to know reads the version first and
+ * the log then.
+ */
+extern void ks_log_changed(Oid identity);
+extern uint32 ks_log_version(Oid identity);
+
 /* True if the library was preloaded, so that workers can exist. */
 extern bool ks_workers_possible(void);
 

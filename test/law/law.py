@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The law test: continuous queries against the same SELECT run in batch.
 
-  law.py [--cases N] [--seed N] [--jobs N] [--minutes M] [--splits N] [--stop]
+  law.py [--cases N] [--seed N] [--jobs N] [--minutes M] [--splits N] [--time SHARE] [--stop]
 
 Every seed is a case: random streams, records, lookup tables and a query, of
 which several copies process the same records in different steps.  After every
@@ -20,6 +20,7 @@ import time
 import checks
 import driver
 import gen
+import gen_time
 import shrink
 
 STALLED = 150       # seconds without news after which the run is given up
@@ -30,7 +31,7 @@ def run_case(db, case, script=None):
     """Kind of outcome (ok, refused, invalid, mismatch), text, comparisons."""
     if db.ks.conn.closed or db.ref.conn.closed:
         db.connect()
-    run = driver.Run(db, case, script)
+    run = (gen_time if case.get("time") else driver).Run(db, case, script)
     try:
         return "ok", "", run.run()
     except driver.Mismatch as error:
@@ -68,7 +69,8 @@ def job(number, args, deadline, queue):
         for seed in range(args.seed + number, args.seed + args.cases, args.jobs):
             if time.time() > deadline:
                 break
-            case = gen.Generator(seed).make(args.splits)
+            timed = args.time * 1000 > seed * 7919 % 1000
+            case = (gen_time if timed else gen).Generator(seed).make(args.splits)
             started = time.time()
             kind, text, compared = run_case(db, case)
             queue.put((seed, kind, text, compared, time.time() - started))
@@ -99,6 +101,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--time", type=float, default=0.4, help="share of cases about event time")
     parser.add_argument("--no-shrink", action="store_true")
     parser.add_argument("--stop", action="store_true", help="end with the first failure")
     parser.add_argument("--verbose", action="store_true")

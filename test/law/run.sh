@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh [arguments of law.py]: the law test.  First every case that once failed
+# run.sh [arguments of law.py | joins arguments of join_law.py]: the law test.  First every case that once failed
 # (corpus/*.sql, each a script that must run without an error), then new ones
 # from the generator.  A server that preloads kstream runs at PGHOST and PGPORT.
 . "$(dirname "$0")/../rig/env.sh"
@@ -27,20 +27,31 @@ for script in "$law"/corpus/*.sql; do
 	psql -XqAt -d postgres -c "DROP DATABASE $database WITH (FORCE)"
 done
 
-# New cases; every one is a check.
+# new_cases PROGRAM ARGUMENTS: new cases; every one is a check.
+new_cases() {
+	local program=$1 out line equal failed
+	shift
+	out=$(mktemp)
+	"$python" "$law/$program" "$@" | tee "$out"
+	line=$(grep -E '^law: [0-9]+ equal, [0-9]+ failed$' "$out" | tail -1)
+	rm -f "$out"
+	if [ -n "$line" ]; then
+		equal=${line#law: }
+		failed=${line##*, }
+		KS_PASSED=$((KS_PASSED + ${equal%% equal*}))
+		KS_FAILED=$((KS_FAILED + ${failed%% failed}))
+	else
+		not_ok "$program ended without a tally"
+	fi
+}
+
 if [ $# = 0 ]; then
-	set -- --cases "${KS_LAW_CASES:-300}" --jobs 2 --minutes 5
-fi
-out=$(mktemp)
-"$python" "$law/law.py" "$@" | tee "$out"
-line=$(grep -E '^law: [0-9]+ equal, [0-9]+ failed$' "$out" | tail -1)
-rm -f "$out"
-if [ -n "$line" ]; then
-	equal=${line#law: }
-	failed=${line##*, }
-	KS_PASSED=$((KS_PASSED + ${equal%% equal*}))
-	KS_FAILED=$((KS_FAILED + ${failed%% failed}))
+	new_cases law.py --cases "${KS_LAW_CASES:-300}" --jobs 2 --minutes 5
+	new_cases join_law.py --cases "${KS_LAW_JOIN_CASES:-100}" --jobs 2 --minutes 5
+elif [ "$1" = joins ]; then
+	shift
+	new_cases join_law.py "$@"
 else
-	not_ok "law.py ended without a tally"
+	new_cases law.py "$@"
 fi
 tally

@@ -3,11 +3,14 @@ import copy
 import time
 
 import driver
+import gen_time
 
 
 def shrink(case, run, seconds):
     """Leaves out parts for as long as the case still fails."""
     end = time.time() + seconds
+    if case.get("time"):
+        return gen_time.shrink(case, lambda c: time.time() < end and run(c)[0] == "mismatch")
 
     def fails(candidate):
         return time.time() < end and run(candidate)[0] == "mismatch"
@@ -109,7 +112,7 @@ def script_of(db, case, text):
     kstream: what the run did, with its comparisons as assertions.
     """
     script = []
-    run = driver.Run(db, case, script)
+    run = (gen_time if case.get("time") else driver).Run(db, case, script)
     try:
         run.run()
     except Exception:

@@ -33,9 +33,9 @@ sub catalog
 	my ($db) = @_;
 
 	return sql($node, q(
-		SELECT relation, kind, view IS NULL, source IS NULL, state IS NULL, inputs IS NULL, key_columns, start, settings
+		SELECT relation, kind, view IS NULL, source IS NULL, state IS NULL, inputs IS NULL, key_columns, start, settings, grace, retention, emit, idle_timeout
 		FROM kstream_catalog.query ORDER BY relation::text;
-		SELECT q.relation, p.source, p.partition, p.next_offset, p.records, p.rows_out, p.dead, p.stream_time
+		SELECT q.relation, p.source, p.partition, p.next_offset, p.records, p.rows_out, p.dead, p.stream_time, p.late, p.watermark
 		FROM kstream_catalog.position p JOIN kstream_catalog.query q ON q.id = p.query ORDER BY q.relation::text, p.source::text, p.partition;
 		SELECT id, source, partition, "offset", value, sqlstate, message FROM kstream_catalog.dead_letter ORDER BY id;
 		SELECT relation, partitions FROM kstream_catalog.local_log ORDER BY relation::text;
@@ -64,6 +64,7 @@ sub law
 		large => 'SELECT id, who, amount FROM orders WHERE amount > 500',
 		overall => 'SELECT count(*), max(id) FROM orders',
 		lists => q(SELECT who, string_agg(id::text, ',' ORDER BY id) FROM orders GROUP BY who),
+		sessions => q(SELECT tstzrange(min(_timestamp), max(_timestamp) + '1 day'), who, count(*) FROM orders GROUP BY who),
 		named => q(SELECT id, name, 1000 / (amount - 37)::int FROM orders JOIN names USING (who) WHERE amount <> 37));
 
 	for my $table (sort keys %queries)
@@ -93,6 +94,8 @@ sql($node, q(
 	SELECT kstream.pause('followed')));
 sql($node, q(
 	SELECT kstream.create_table_as('lists', 'SELECT who, string_agg(id::text, '','' ORDER BY id) AS ids FROM orders GROUP BY who');
+	SELECT kstream.create_table_as('sessions', 'SELECT kstream.session(_timestamp, ''1 day'') AS w, who, count(*) AS n FROM orders GROUP BY 1, 2', grace => '1 day', retention => '30 days');
+	SELECT kstream.create_table_as('closing', 'SELECT kstream.tumble(_timestamp, ''1 s'') AS w, who, count(*) AS n FROM orders GROUP BY 1, 2', emit => 'final');
 	SELECT kstream.create_table_as('named', 'SELECT id, name, 1000 / (amount - 37)::int AS q FROM orders JOIN names USING (who)')));
 sql($node, q(
 	SET ROLE owner;

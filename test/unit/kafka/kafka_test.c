@@ -520,7 +520,7 @@ kt_create(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(ks_topic_create(server_arg(fcinfo), GetUserId(),
 								   text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_INT32(2),
-								   PG_GETARG_INT32(3), PG_GETARG_INT32(4)));
+								   PG_GETARG_INT32(3), false, PG_GETARG_INT32(4)));
 }
 
 PG_FUNCTION_INFO_V1(kt_clean_text);

@@ -1,0 +1,70 @@
+/*
+ * join_int.h
+ *		What join.c and join_sql.c share: the levels of a query that read streams.
+ */
+#ifndef KS_JOIN_INT_H
+#define KS_JOIN_INT_H
+
+#include "plan/join.h"
+
+/* One SELECT of the query. */
+typedef struct KsLevel
+{
+	Query	   *query;
+	struct KsLevel *parent;
+	int			parent_varno;	/* where it stands in the parent's range table */
+	int			depth;
+	int		   *refs;			/* [varno]: number of the stream there, or -1 */
+	struct KsLevel **children;	/* [varno]: the sub-select there, or NULL */
+} KsLevel;
+
+/* Where a stream stands. */
+typedef struct KsPlace
+{
+	KsLevel    *level;
+	int			varno;
+} KsPlace;
+
+/* A condition of the query. */
+typedef struct KsConjunct
+{
+	KsLevel    *level;
+	Node	   *expr;
+	JoinExpr   *of;				/* the outer join of streams whose ON it stands in, or NULL */
+	JoinExpr   *inside;			/* the outer join of streams one of whose sides it stands in, or NULL */
+} KsConjunct;
+
+/* An outer join of streams. */
+typedef struct KsOuterPlace
+{
+	KsLevel    *level;
+	JoinExpr   *join;
+	int			left;
+	int			right;
+} KsOuterPlace;
+
+typedef struct KsLevels
+{
+	KsLevel    *top;
+	List	   *places;			/* KsPlace *, by number of the stream */
+	List	   *conjuncts;		/* KsConjunct * */
+	List	   *outers;			/* KsOuterPlace * */
+	List	   *components;		/* Bitmapset * */
+} KsLevels;
+
+/* Walks a flattened query; numbers its streams in the order of FROM. */
+extern KsLevels *ks_levels_of(Query *query);
+
+/* Raises the error for a construct that is not supported. */
+extern void ks_join_refuse(const char *construct, const char *hint);
+
+/*
+ * The expression in terms of the streams: Vars whose varno is the number of a
+ * stream plus 1.  NULL if it depends on anything else.
+ */
+extern Node *ks_level_resolve(KsLevel *level, Node *expr);
+
+/* Takes the bounds that a resolved condition sets on event times into account. */
+extern void ks_time_bound(KsJoin *join, Node *condition);
+
+#endif							/* KS_JOIN_INT_H */

@@ -1,0 +1,448 @@
+/*
+ * window.c
+ *		Windows of event time in a continuous query.
+ *
+ * kstream.tumble, hop and session are ordinary functions.  What makes one a
+ * window, with lateness, closing and expiry, is that its argument is the event
+ * time of the stream and that the query groups by it.  Both may be far apart (a
+ * sub-select, a view, a branch of UNION ALL may lie between), so an expression is
+ * followed down to what it stands for.  Over anything else the functions are
+ * plain grouping.
+ *
+ * Event time is the declared timestamp column, or _timestamp where none is
+ * declared.  A column of type timestamp or date is the event time when it is
+ * taken as UTC, as batch.c takes it.  coalesce(column, _timestamp) is the event
+ * time, too: that is what a NULL falls back to.
+ *
+ * Runs in: any backend, in a transaction, under the settings pinned with the query.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "pgtime.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "catalog/stream_def.h"
+#include "exec/aggstate.h"
+#include "plan/window.h"
+
+/* What an expression stands for. */
+typedef enum MeaningKind
+{
+	MEANS_NOTHING,				/* nothing of interest */
+	MEANS_RECORD_TIME,			/* a stream's _timestamp, where event time is another column */
+	MEANS_CIVIL_TIME,			/* the declared column, of type timestamp or date */
+	MEANS_NULLABLE_TIME,		/* the declared column */
+	MEANS_EVENT_TIME,			/* the event time of every record */
+	MEANS_WINDOW,				/* tumble or hop over event time */
+	MEANS_SESSION,				/* session over event time */
+	MEANS_PLAIN_SESSION			/* session over something else */
+} MeaningKind;
+
+typedef struct Meaning
+{
+	MeaningKind kind;
+	Oid			stream;			/* of a time */
+	int64		gap_us;			/* of a session */
+} Meaning;
+
+static Meaning meaning_of(List *levels, Node *node);
+static Meaning meaning_of_column(List *levels, Query *query, AttrNumber attno);
+
+/* Is it an event time that a window may be over? */
+static bool
+is_event_time(Meaning meaning)
+{
+	return meaning.kind == MEANS_EVENT_TIME || meaning.kind == MEANS_NULLABLE_TIME;
+}
+
+/* The name of the window function, or NULL. */
+static const char *
+window_function(Oid funcid)
+{
+	static const char *const names[] = {"tumble", "hop", "session"};
+	const char *name;
+
+	if (get_func_namespace(funcid) != get_namespace_oid("kstream", true))
+		return NULL;
+	name = get_func_name(funcid);
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(names[i], name) == 0)
+			return names[i];
+	}
+	return NULL;
+}
+
+/* The gap of a session, which must be constant. */
+static int64
+session_gap(Node *arg)
+{
+	Node	   *value = eval_const_expressions(NULL, arg);
+	Interval   *gap;
+
+	if (!IsA(value, Const) || ((Const *) value)->constisnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a session whose gap is not constant is not supported in a continuous query"),
+				 errhint("Write the gap as an interval, for example '30 min'.")));
+	gap = DatumGetIntervalP(((Const *) value)->constvalue);
+	return gap->day * USECS_PER_DAY + gap->time;
+}
+
+/* A column of a stream. */
+static Meaning
+meaning_of_stream_column(Oid relid, AttrNumber attno)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	KsStreamDef *def = ks_stream_def_load(rel);
+	Meaning		result = {MEANS_NOTHING, relid, 0};
+
+	table_close(rel, NoLock);
+	if (attno <= 0)
+		return result;
+	if (attno == def->meta[KS_META_TIMESTAMP])
+		result.kind = def->event_time == 0 ? MEANS_EVENT_TIME : MEANS_RECORD_TIME;
+	else if (attno == def->event_time)
+		result.kind = getBaseType(def->columns[attno - 1].typid) == TIMESTAMPTZOID ?
+			MEANS_NULLABLE_TIME : MEANS_CIVIL_TIME;
+	return result;
+}
+
+/* Does the session show civil time as UTC does? */
+static bool
+session_is_utc(void)
+{
+	const char *zone = pg_get_timezone_name(session_timezone);
+
+	return strcmp(zone, "UTC") == 0 || strcmp(zone, "Etc/UTC") == 0 || strcmp(zone, "GMT") == 0;
+}
+
+/* Is the expression the constant name of UTC? */
+static bool
+is_utc_constant(Node *node)
+{
+	char	   *name;
+
+	if (!IsA(node, Const) || ((Const *) node)->constisnull || ((Const *) node)->consttype != TEXTOID)
+		return false;
+	name = TextDatumGetCString(((Const *) node)->constvalue);
+	return pg_strcasecmp(name, "UTC") == 0 || pg_strcasecmp(name, "GMT") == 0;
+}
+
+/* A call of a function: of ours, or one that makes civil time an instant. */
+static Meaning
+meaning_of_call(List *levels, FuncExpr *call)
+{
+	Meaning		nothing = {MEANS_NOTHING, InvalidOid, 0};
+	const char *name = window_function(call->funcid);
+	Meaning		argument;
+
+	if (name != NULL)
+	{
+		Meaning		result = nothing;
+		bool		timed = is_event_time(meaning_of(levels, linitial(call->args)));
+
+		if (strcmp(name, "session") != 0)
+			result.kind = timed ? MEANS_WINDOW : MEANS_NOTHING;
+		else
+		{
+			result.kind = timed ? MEANS_SESSION : MEANS_PLAIN_SESSION;
+			result.gap_us = timed ? session_gap(lsecond(call->args)) : 0;
+		}
+		return result;
+	}
+	switch (call->funcid)
+	{
+		case F_TIMEZONE_TEXT_TIMESTAMP:
+			if (!is_utc_constant(linitial(call->args)))
+				return nothing;
+			argument = meaning_of(levels, lsecond(call->args));
+			break;
+		case F_TIMESTAMPTZ_TIMESTAMP:
+		case F_TIMESTAMPTZ_DATE:
+			if (!session_is_utc())
+				return nothing;
+			argument = meaning_of(levels, linitial(call->args));
+			break;
+		case F_TIMESTAMP_DATE:
+			return meaning_of(levels, linitial(call->args));
+		default:
+			return nothing;
+	}
+	if (argument.kind != MEANS_CIVIL_TIME)
+		return nothing;
+	argument.kind = MEANS_NULLABLE_TIME;
+	return argument;
+}
+
+/* coalesce(column, _timestamp) */
+static Meaning
+meaning_of_coalesce(List *levels, CoalesceExpr *expr)
+{
+	Meaning		result = {MEANS_NOTHING, InvalidOid, 0};
+	Meaning		first;
+	Meaning		second;
+
+	if (list_length(expr->args) != 2)
+		return result;
+	first = meaning_of(levels, linitial(expr->args));
+	second = meaning_of(levels, lsecond(expr->args));
+	if (first.kind == MEANS_NULLABLE_TIME && second.kind == MEANS_RECORD_TIME &&
+		first.stream == second.stream)
+	{
+		result.kind = MEANS_EVENT_TIME;
+		result.stream = first.stream;
+	}
+	return result;
+}
+
+
+/* A column of a range table entry. */
+static Meaning
+meaning_of_var(List *levels, Var *var)
+{
+	Meaning		nothing = {MEANS_NOTHING, InvalidOid, 0};
+	Query	   *query = linitial(levels);
+	RangeTblEntry *rte = rt_fetch(var->varno, query->rtable);
+
+	if (var->varattno <= 0)
+		return nothing;
+	switch (rte->rtekind)
+	{
+		case RTE_RELATION:
+			if (rte->relkind == RELKIND_FOREIGN_TABLE && ks_is_stream(rte->relid))
+				return meaning_of_stream_column(rte->relid, var->varattno);
+			if (rte->relkind == RELKIND_VIEW)
+				return meaning_of_column(NIL, ks_view_query_resolved(rte->relid), var->varattno);
+			return nothing;
+		case RTE_SUBQUERY:
+			return meaning_of_column(levels, rte->subquery, var->varattno);
+		case RTE_JOIN:
+			return meaning_of(levels, list_nth(rte->joinaliasvars, var->varattno - 1));
+		case RTE_FUNCTION:
+			if (list_length(rte->functions) == 1 && var->varattno == 1)
+				return meaning_of(levels, linitial_node(RangeTblFunction, rte->functions)->funcexpr);
+			return nothing;
+		default:
+			return nothing;
+	}
+}
+
+/* What the expression stands for.  levels: its query and those around it (Query *), innermost first. */
+static Meaning
+meaning_of(List *levels, Node *node)
+{
+	Meaning		nothing = {MEANS_NOTHING, InvalidOid, 0};
+
+	check_stack_depth();
+	if (node == NULL)
+		return nothing;
+	switch (nodeTag(node))
+	{
+		case T_RelabelType:
+			return meaning_of(levels, (Node *) ((RelabelType *) node)->arg);
+		case T_CoerceToDomain:
+			return meaning_of(levels, (Node *) ((CoerceToDomain *) node)->arg);
+		case T_FuncExpr:
+			return meaning_of_call(levels, (FuncExpr *) node);
+		case T_CoalesceExpr:
+			return meaning_of_coalesce(levels, (CoalesceExpr *) node);
+		case T_Var:
+			{
+				Var		   *var = (Var *) node;
+				Var		   *here;
+
+				if (var->varlevelsup >= list_length(levels))
+					return nothing;
+				here = copyObject(var);
+				here->varlevelsup = 0;
+				return meaning_of_var(list_copy_tail(levels, var->varlevelsup), here);
+			}
+		default:
+			return nothing;
+	}
+}
+
+/* What a column of a UNION ALL stands for: the same in all branches, or nothing. */
+static Meaning
+meaning_of_branches(List *levels, Node *node, AttrNumber attno)
+{
+	Meaning		left;
+	Meaning		right;
+
+	if (IsA(node, RangeTblRef))
+	{
+		Query	   *query = linitial(levels);
+		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable);
+
+		return meaning_of_column(levels, rte->subquery, attno);
+	}
+	left = meaning_of_branches(levels, ((SetOperationStmt *) node)->larg, attno);
+	right = meaning_of_branches(levels, ((SetOperationStmt *) node)->rarg, attno);
+	if ((left.kind == MEANS_SESSION) != (right.kind == MEANS_SESSION) || left.gap_us != right.gap_us)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("sessions together with other windows, or of different gaps, in one UNION ALL are not supported in a continuous query"),
+				 errhint("Create one query per kind of window.")));
+	if (left.kind == MEANS_PLAIN_SESSION)
+		return left;
+	if (is_event_time(left) && is_event_time(right))
+		return left;			/* of two streams perhaps: each record has its own */
+	if (left.kind != right.kind)
+		left.kind = right.kind == MEANS_PLAIN_SESSION ? MEANS_PLAIN_SESSION : MEANS_NOTHING;
+	return left;
+}
+
+/* What a result column of a query stands for; levels: the queries around it. */
+static Meaning
+meaning_of_column(List *levels, Query *query, AttrNumber attno)
+{
+	List	   *inner = lcons(query, list_copy(levels));
+	TargetEntry *tle;
+
+	if (query->setOperations != NULL)
+		return meaning_of_branches(inner, query->setOperations, attno);
+	tle = get_tle_by_resno(query->targetList, attno);
+	return meaning_of(inner, tle == NULL ? NULL : (Node *) tle->expr);
+}
+
+/* Finds the window among the grouping expressions. */
+static void
+find_group_window(KsAnalysis *analysis, Query *query)
+{
+	int			i = 0;
+	ListCell   *lc;
+
+	foreach(lc, query->groupClause)
+	{
+		TargetEntry *tle = get_sortgroupclause_tle(lfirst_node(SortGroupClause, lc), query->targetList);
+		Meaning		meaning = meaning_of(list_make1(query), (Node *) tle->expr);
+
+		/* one side's event time is not that of a match */
+		if (analysis->join != NULL && meaning.kind == MEANS_WINDOW)
+			meaning.kind = MEANS_NOTHING;
+		if (analysis->join != NULL && meaning.kind == MEANS_SESSION)
+			meaning.kind = MEANS_PLAIN_SESSION;
+		if (meaning.kind == MEANS_PLAIN_SESSION)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("kstream.session over something other than the event time of a stream is not supported in a continuous query"),
+					 errhint("Use the stream's timestamp column, or _timestamp where none is declared.")));
+		if (meaning.kind == MEANS_WINDOW || meaning.kind == MEANS_SESSION)
+		{
+			if (analysis->window != KS_WINDOW_NONE)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("several windows in one GROUP BY are not supported in a continuous query"),
+						 errhint("Create one query per window, or put them together with UNION ALL.")));
+			analysis->window = meaning.kind == MEANS_WINDOW ? KS_WINDOW_FIXED : KS_WINDOW_SESSION;
+			analysis->window_key = i;
+			analysis->session_gap_us = meaning.gap_us;
+		}
+		i++;
+	}
+}
+
+/* See window.h. */
+void
+ks_window_find(KsAnalysis *analysis, Query *query)
+{
+	ListCell   *lc;
+
+	if (analysis->kind == KS_QUERY_AGGREGATE)
+	{
+		find_group_window(analysis, query);
+		if (analysis->window == KS_WINDOW_SESSION)
+		{
+			/*
+			 * Sessions that meet become one.  Where states cannot be put together
+			 * as if there had been one from the beginning, the inputs are.
+			 */
+			foreach(lc, analysis->aggs)
+			{
+				if (!ks_agg_mergeable(lfirst_node(Aggref, lc)))
+					analysis->keep_inputs = true;
+			}
+			analysis->state_is_visible = false;
+		}
+		return;
+	}
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk && exprType((Node *) tle->expr) == TIMESTAMPTZOID &&
+			is_event_time(meaning_of_column(NIL, query, tle->resno)))
+		{
+			analysis->time_column = tle->resno;
+			return;
+		}
+	}
+}
+
+/* Refuses an option that has nothing to work on. */
+static void
+refuse_option(const char *option, const char *without, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s is not supported in a continuous query without %s", option, without),
+			 errhint("%s", hint)));
+}
+
+/* See window.h. */
+void
+ks_window_bind(KsAnalysis *analysis, const KsQueryRow *row)
+{
+	const char *what = "windows of event time";
+	const char *hint = "GROUP BY kstream.tumble, kstream.hop or kstream.session over the stream's timestamp column, or over _timestamp where none is declared.";
+	bool		windows = analysis->window != KS_WINDOW_NONE;
+
+	if (!windows && row->emit_final)
+		refuse_option("emit => 'final'", what, hint);
+	if (!windows && analysis->join == NULL && row->grace_us != 0)
+		refuse_option("grace", what, row->kind != KS_QUERY_STREAM ? hint :
+					  "Leave it out; of the queries that make streams only joins of streams know late records.");
+	if (!windows && row->retention_us >= 0 && analysis->kind == KS_QUERY_AGGREGATE)
+		refuse_option("retention", what, hint);
+	if (!windows && row->retention_us >= 0 && analysis->time_column == 0)
+		refuse_option("retention", "the event time in its rows",
+					  "Have the stream's timestamp column, or _timestamp where none is declared, in the select list.");
+	if (row->emit_final && row->retention_us >= 0 && row->retention_us <= row->grace_us)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("retention must be greater than grace with emit => 'final'"),
+				 errdetail("A row would leave the table at the moment it appears."),
+				 errhint("Leave retention out to keep all rows, or give a longer one.")));
+	/* Rows come into the table when their window closes; until then they are elsewhere. */
+	if (row->emit_final)
+		analysis->state_is_visible = false;
+}
+
+/* See window.h. */
+int64
+ks_window_close_us(const KsAnalysis *analysis, const KsQueryRow *row)
+{
+	return row->grace_us + (analysis->window == KS_WINDOW_SESSION ? analysis->session_gap_us : 0);
+}
+
+/* See window.h. */
+int64
+ks_window_expiry_us(const KsAnalysis *analysis, const KsQueryRow *row)
+{
+	return Max(row->retention_us, row->grace_us) +
+		(analysis->window == KS_WINDOW_SESSION ? analysis->session_gap_us : 0);
+}

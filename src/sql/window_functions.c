@@ -1,0 +1,482 @@
+/*
+ * window_functions.c
+ *		kstream.tumble, kstream.hop and kstream.session: windows of event time.
+ *
+ * Ordinary functions, to be used anywhere in SQL.  In the GROUP BY of a
+ * continuous query over the event time of its stream they mean more: lateness,
+ * closing and expiry (plan/window.c), and merging of sessions (exec/session.c).
+ *
+ * Windows lie on a grid of civil time: without a time zone that is UTC, so that
+ * a result does not depend on the session.  The grid starts at 2000-01-03 (a
+ * Monday, so that weeks begin there), for windows of months at 2000-01-01.
+ * Days count 24 hours in UTC.  In a time zone a window begins at the first
+ * instant of its day, whether or not there is a midnight: where clocks go back
+ * over midnight at the first of the two, where they skip it at the end of the gap.
+ *
+ * Runs in: any backend, any worker.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type_d.h"
+#include "common/int.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgtime.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rangetypes.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "base/compat.h"
+
+/* Monday 2000-01-03, on the scale of timestamps. */
+#define DEFAULT_ORIGIN (2 * USECS_PER_DAY)
+
+/* How far from midnight the clocks of its day may change. */
+#define ZONE_CHANGE (3 * USECS_PER_HOUR)
+
+/* The third argument of a function. */
+typedef enum GridKind
+{
+	GRID_UTC,					/* none */
+	GRID_ORIGIN,				/* a timestamptz */
+	GRID_ZONE					/* a time zone's name */
+} GridKind;
+
+/* A length of civil time: months, or microseconds. */
+typedef struct Span
+{
+	int64		months;			/* 0: us counts */
+	int64		us;
+} Span;
+
+typedef struct Grid
+{
+	Span		step;
+	pg_tz	   *zone;			/* NULL: UTC */
+	Timestamp	origin;			/* civil time */
+} Grid;
+
+/* What a call site keeps between calls. */
+typedef struct WindowCache
+{
+	TypeCacheEntry *range;
+	pg_tz	   *zone;
+	char	   *zone_name;
+} WindowCache;
+
+/* State of a running kstream.hop. */
+typedef struct HopState
+{
+	Grid		grid;
+	Span		size;
+	int64		next;			/* number of the next window */
+	int64		last;
+} HopState;
+
+PG_FUNCTION_INFO_V1(ks_tumble);
+PG_FUNCTION_INFO_V1(ks_tumble_origin);
+PG_FUNCTION_INFO_V1(ks_tumble_zone);
+PG_FUNCTION_INFO_V1(ks_hop);
+PG_FUNCTION_INFO_V1(ks_hop_origin);
+PG_FUNCTION_INFO_V1(ks_hop_zone);
+PG_FUNCTION_INFO_V1(ks_session);
+
+/* Raises the error for a window that the calendar does not have. */
+static void
+out_of_range(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+			 errmsg("timestamp out of range")));
+}
+
+/* What is kept for the call site. */
+static WindowCache *
+get_cache(FunctionCallInfo fcinfo)
+{
+	WindowCache *cache = fcinfo->flinfo->fn_extra;
+
+	if (cache == NULL)
+	{
+		cache = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(WindowCache));
+		cache->range = lookup_type_cache(TSTZRANGEOID, TYPECACHE_RANGE_INFO);
+		fcinfo->flinfo->fn_extra = cache;
+	}
+	return cache;
+}
+
+/* The range [start, end). */
+static Datum
+make_window(TypeCacheEntry *type, TimestampTz start, TimestampTz end)
+{
+	RangeBound	lower = {TimestampTzGetDatum(start), false, true, true};
+	RangeBound	upper = {TimestampTzGetDatum(end), false, false, false};
+
+	if (!IS_VALID_TIMESTAMP(start) || !IS_VALID_TIMESTAMP(end))
+		out_of_range();
+	return RangeTypePGetDatum(ks_make_range(type, &lower, &upper));
+}
+
+/* Sum that is checked. */
+static int64
+plus(int64 a, int64 b)
+{
+	int64		result;
+
+	if (pg_add_s64_overflow(a, b, &result))
+		out_of_range();
+	return result;
+}
+
+/* Product that is checked. */
+static int64
+times(int64 a, int64 b)
+{
+	int64		result;
+
+	if (pg_mul_s64_overflow(a, b, &result))
+		out_of_range();
+	return result;
+}
+
+/* Quotient rounded down; b is above zero. */
+static int64
+floor_div(int64 a, int64 b)
+{
+	int64		result = a / b;
+
+	return a % b < 0 ? result - 1 : result;
+}
+
+/* A length given as an interval; what names it in messages. */
+static Span
+get_span(const Interval *interval, const char *what, bool zoned)
+{
+	Span		span = {interval->month, 0};
+
+	if (interval->month != 0 && (interval->day != 0 || interval->time != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of a window cannot mix months with days or smaller units", what),
+				 errhint("Use either months and years, or weeks, days and smaller units.")));
+	span.us = plus(times(interval->day, USECS_PER_DAY), interval->time);
+	if (span.months < 0 || span.us < 0 || (span.months == 0 && span.us == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of a window must be greater than zero", what)));
+	if (zoned && span.us % USECS_PER_DAY != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of a window in a time zone must be whole days or months", what),
+				 errhint("Leave the time zone out for smaller windows.")));
+	return span;
+}
+
+/* The zone of that name; cxt: where the call site's cache lives. */
+static pg_tz *
+get_zone(WindowCache *cache, MemoryContext cxt, text *name)
+{
+	char		zone[TZ_STRLEN_MAX + 1];
+
+	text_to_cstring_buffer(name, zone, sizeof(zone));
+	if (cache->zone_name == NULL || strcmp(cache->zone_name, zone) != 0)
+	{
+		pg_tz	   *found = pg_tzset(zone);
+
+		if (found == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("time zone \"%s\" not recognized", zone),
+					 errhint("Use a name from pg_timezone_names; an origin is written timestamptz '...'.")));
+		cache->zone = found;
+		cache->zone_name = MemoryContextStrdup(cxt, zone);
+	}
+	return cache->zone;
+}
+
+/* The grid that the second argument and the one at grid_arg, if any, describe. */
+static Grid
+get_grid(FunctionCallInfo fcinfo, WindowCache *cache, MemoryContext cxt, GridKind kind, int grid_arg)
+{
+	Grid		grid;
+
+	grid.step = get_span(PG_GETARG_INTERVAL_P(1), grid_arg == 3 ? "slide" : "size", kind == GRID_ZONE);
+	grid.zone = NULL;
+	grid.origin = grid.step.months != 0 ? 0 : DEFAULT_ORIGIN;
+	if (kind == GRID_ORIGIN)
+	{
+		grid.origin = PG_GETARG_TIMESTAMPTZ(grid_arg);
+		if (TIMESTAMP_NOT_FINITE(grid.origin))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+					 errmsg("origin out of range")));
+	}
+	else if (kind == GRID_ZONE)
+		grid.zone = get_zone(cache, cxt, PG_GETARG_TEXT_PP(grid_arg));
+	return grid;
+}
+
+/* Microseconds that civil time in the zone is ahead of UTC at an instant. */
+static int64
+zone_offset(pg_tz *zone, TimestampTz instant)
+{
+	int			tz;
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(instant, &tz, &tm, &fsec, NULL, zone) != 0)
+		out_of_range();
+	return -(int64) tz * USECS_PER_SEC;
+}
+
+/* Civil time in the grid's zone. */
+static Timestamp
+to_civil(const Grid *grid, TimestampTz instant)
+{
+	return grid->zone == NULL ? instant : plus(instant, zone_offset(grid->zone, instant));
+}
+
+/*
+ * from_civil
+ *		The first instant at which the civil time, a midnight, has come.  Around a
+ *		change of the clocks there are two candidates: by the offset before it and
+ *		by the one after it.  The earlier one that exists is it; where the clocks
+ *		skip midnight, neither does, and it is the moment of the change.
+ */
+static TimestampTz
+from_civil(const Grid *grid, Timestamp civil)
+{
+	int64		guess;
+	TimestampTz before;
+	TimestampTz after;
+
+	if (grid->zone == NULL)
+		return civil;
+	guess = plus(civil, -zone_offset(grid->zone, civil));
+	before = civil - zone_offset(grid->zone, guess - ZONE_CHANGE);
+	after = civil - zone_offset(grid->zone, guess + ZONE_CHANGE);
+	if (before <= after && to_civil(grid, before) == civil)
+		return before;
+	if (to_civil(grid, after) == civil)
+		return after;
+	/* Skipped: from "after", when it is still too early, to "before". */
+	while (before - after > 1)
+	{
+		TimestampTz middle = after + (before - after) / 2;
+
+		if (to_civil(grid, middle) >= civil)
+			before = middle;
+		else
+			after = middle;
+	}
+	return before;
+}
+
+/* Civil time some steps later. */
+static Timestamp
+civil_plus(Timestamp civil, const Span *span, int64 n)
+{
+	if (span->months != 0)
+	{
+		Interval	interval = {0};
+		int64		months = times(span->months, n);
+
+		if (months != (int32) months)
+			out_of_range();
+		interval.month = (int32) months;
+		return DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval, TimestampGetDatum(civil),
+													 IntervalPGetDatum(&interval)));
+	}
+	return plus(civil, times(span->us, n));
+}
+
+/* Start of window n of the grid. */
+static TimestampTz
+window_start(const Grid *grid, int64 n)
+{
+	return from_civil(grid, civil_plus(grid->origin, &grid->step, n));
+}
+
+/* Months from year 0 to the civil time. */
+static int64
+civil_months(Timestamp civil)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(civil, NULL, &tm, &fsec, NULL, NULL) != 0)
+		out_of_range();
+	return tm.tm_year * INT64CONST(12) + tm.tm_mon;
+}
+
+/* Number of the last window that starts at or before the instant. */
+static int64
+window_number(const Grid *grid, TimestampTz instant)
+{
+	Timestamp	civil = to_civil(grid, instant);
+	int64		n;
+
+	if (grid->step.months == 0 && grid->zone == NULL)
+		return floor_div(plus(civil, -grid->origin), grid->step.us);
+	if (grid->step.months != 0)
+		n = floor_div(civil_months(civil) - civil_months(grid->origin), grid->step.months);
+	else
+		n = floor_div(plus(civil, -grid->origin), grid->step.us);
+	while (window_start(grid, n) > instant)
+		n--;
+	while (window_start(grid, n + 1) <= instant)
+		n++;
+	return n;
+}
+
+/* The tumbling window of the instant. */
+static Datum
+tumble(FunctionCallInfo fcinfo, GridKind kind)
+{
+	WindowCache *cache = get_cache(fcinfo);
+	TimestampTz instant = PG_GETARG_TIMESTAMPTZ(0);
+	Grid		grid = get_grid(fcinfo, cache, fcinfo->flinfo->fn_mcxt, kind, 2);
+	int64		n;
+
+	/* An infinite time lies in no window. */
+	if (TIMESTAMP_NOT_FINITE(instant))
+		PG_RETURN_NULL();
+	n = window_number(&grid, instant);
+	return make_window(cache->range, window_start(&grid, n), window_start(&grid, n + 1));
+}
+
+/* tumble(ts, size) */
+Datum
+ks_tumble(PG_FUNCTION_ARGS)
+{
+	return tumble(fcinfo, GRID_UTC);
+}
+
+/* tumble(ts, size, origin) */
+Datum
+ks_tumble_origin(PG_FUNCTION_ARGS)
+{
+	return tumble(fcinfo, GRID_ORIGIN);
+}
+
+/* tumble(ts, size, zone) */
+Datum
+ks_tumble_zone(PG_FUNCTION_ARGS)
+{
+	return tumble(fcinfo, GRID_ZONE);
+}
+
+/* End of window n of a hopping grid. */
+static TimestampTz
+hop_end(const HopState *state, int64 n)
+{
+	return from_civil(&state->grid,
+					  civil_plus(civil_plus(state->grid.origin, &state->grid.step, n), &state->size, 1));
+}
+
+/* Prepares the windows that hold the instant, from the first to the last. */
+static HopState *
+hop_begin(FunctionCallInfo fcinfo, GridKind kind)
+{
+	HopState   *state = palloc0(sizeof(HopState));
+	WindowCache cache = {0};
+	TimestampTz instant = PG_GETARG_TIMESTAMPTZ(0);
+
+	state->grid = get_grid(fcinfo, &cache, CurrentMemoryContext, kind, 3);
+	state->size = get_span(PG_GETARG_INTERVAL_P(2), "size", kind == GRID_ZONE);
+	if (TIMESTAMP_NOT_FINITE(instant))
+	{
+		state->next = 0;
+		state->last = -1;
+		return state;
+	}
+	state->last = window_number(&state->grid, instant);
+	if (state->grid.step.months == 0 && state->size.months == 0)
+	{
+		/* The first with start + size > instant, or a little before it in a zone. */
+		state->next = floor_div(plus(plus(to_civil(&state->grid, instant), -state->grid.origin), -state->size.us),
+								state->grid.step.us) - (state->grid.zone != NULL ? 1 : 0);
+		while (state->next <= state->last && hop_end(state, state->next) <= instant)
+			state->next++;
+		return state;
+	}
+	state->next = state->last + 1;
+	while (hop_end(state, state->next - 1) > instant)
+	{
+		state->next--;
+		CHECK_FOR_INTERRUPTS();
+	}
+	return state;
+}
+
+/* The hopping windows of the instant, one per call. */
+static Datum
+hop(FunctionCallInfo fcinfo, GridKind kind)
+{
+	FuncCallContext *context;
+	HopState   *state;
+
+	if (SRF_IS_FIRSTCALL())
+	{
+		MemoryContext old;
+
+		context = SRF_FIRSTCALL_INIT();
+		old = MemoryContextSwitchTo(context->multi_call_memory_ctx);
+		context->user_fctx = hop_begin(fcinfo, kind);
+		MemoryContextSwitchTo(old);
+	}
+	context = SRF_PERCALL_SETUP();
+	state = context->user_fctx;
+	if (state->next > state->last)
+		SRF_RETURN_DONE(context);
+	else
+	{
+		int64		n = state->next++;
+
+		SRF_RETURN_NEXT(context, make_window(lookup_type_cache(TSTZRANGEOID, TYPECACHE_RANGE_INFO),
+											 window_start(&state->grid, n), hop_end(state, n)));
+	}
+}
+
+/* hop(ts, slide, size) */
+Datum
+ks_hop(PG_FUNCTION_ARGS)
+{
+	return hop(fcinfo, GRID_UTC);
+}
+
+/* hop(ts, slide, size, origin) */
+Datum
+ks_hop_origin(PG_FUNCTION_ARGS)
+{
+	return hop(fcinfo, GRID_ORIGIN);
+}
+
+/* hop(ts, slide, size, zone) */
+Datum
+ks_hop_zone(PG_FUNCTION_ARGS)
+{
+	return hop(fcinfo, GRID_ZONE);
+}
+
+/* session(ts, gap): the session of one event alone. */
+Datum
+ks_session(PG_FUNCTION_ARGS)
+{
+	WindowCache *cache = get_cache(fcinfo);
+	TimestampTz instant = PG_GETARG_TIMESTAMPTZ(0);
+	Span		gap = get_span(PG_GETARG_INTERVAL_P(1), "gap", false);
+
+	if (gap.months != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("gap of a session cannot be in months"),
+				 errhint("Use weeks, days and smaller units.")));
+	if (TIMESTAMP_NOT_FINITE(instant))
+		PG_RETURN_NULL();
+	return make_window(cache->range, instant, plus(instant, gap.us));
+}

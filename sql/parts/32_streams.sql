@@ -57,4 +57,4 @@ COMMENT ON FUNCTION kstream.drop_query(text) IS 'removes a query made by kstream
 CREATE FUNCTION kstream.resync(name text, mode text DEFAULT 'replay') RETURNS void
 LANGUAGE c AS 'MODULE_PATHNAME', 'ks_resync';
 COMMENT ON FUNCTION kstream.resync(text, text)
-IS 'says how publishing goes on when a database and its topic differ: replay (wait until the database has computed anew what it had published), continue (publish what is committed from now on), republish (publish again what the outbox holds)';
+IS 'says how publishing goes on when a database and its topic differ: replay (wait until the database has computed anew what it had published), continue (publish what is committed from now on), republish (publish again what the outbox holds); or where a record is too large for the topic: skip (leave it out)';

@@ -120,6 +120,7 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 	row->paused = DatumGetBool(VALUE(paused));
 	row->instance = TEXT_OR_NULL(instance);
 	row->generation = DatumGetInt32(VALUE(generation));
+	row->last_sqlstate = TEXT_OR_NULL(last_sqlstate);
 	row->last_error = TEXT_OR_NULL(last_error);
 	if (!nulls[Anum_sink_key_columns - 1])
 		row->key_columns = ks_list_from_array(VALUE(key_columns));

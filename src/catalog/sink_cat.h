@@ -42,6 +42,7 @@ typedef struct KsSinkRow
 	bool		paused;
 	char	   *instance;		/* ks_instance_id() of the database it publishes from */
 	int32		generation;
+	char	   *last_sqlstate;
 	char	   *last_error;
 	List	   *key_columns;	/* char *: of a table, what the record key is made of; NIL: none */
 } KsSinkRow;

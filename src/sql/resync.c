@@ -4,7 +4,8 @@
  *
  * A database that was restored, or a standby that was promoted with records
  * missing, may hold other records than it has published.  The publisher finds
- * out and stops (worker/publisher.c); what to do then only a human knows.
+ * out and stops (worker/publisher.c); what to do then only a human knows.  The same
+ * is true of a record that is too large for its topic.
  *
  * Runs in: any backend.  Transaction: needed.
  */
@@ -44,15 +45,22 @@ PG_FUNCTION_INFO_V1(ks_resync);
 Datum
 ks_resync(PG_FUNCTION_ARGS)
 {
-	KsSinkRow  *sink = find_sink(ks_arg_required(fcinfo, 0, "name"));
+	char	   *name = ks_arg_required(fcinfo, 0, "name");
+	KsSinkRow  *sink = find_sink(name);
 	char	   *mode = ks_arg_required(fcinfo, 1, "mode");
 	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
 	Datum		values[3] = {Int32GetDatum(sink->id)};
 	bool		anew = strcmp(mode, "continue") == 0 || strcmp(mode, "republish") == 0;
 
-	if (!anew && strcmp(mode, "replay") != 0)
-		ks_invalid_word("mode", mode, "'replay', 'continue', 'republish'");
+	if (!anew && strcmp(mode, "replay") != 0 && strcmp(mode, "skip") != 0)
+		ks_invalid_word("mode", mode, "'replay', 'continue', 'republish', 'skip'");
 	ks_sink_check_owner(sink);
+	if (strcmp(mode, "skip") == 0 &&
+		(sink->last_sqlstate == NULL || strcmp(sink->last_sqlstate, unpack_sql_state(ERRCODE_PROGRAM_LIMIT_EXCEEDED)) != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no record stops \"%s\"", name),
+				 errhint("Only a record that the topic refuses for its size is left out; see last_error in the view kstream.sinks.")));
 	values[1] = CStringGetTextDatum(mode);
 	ks_catalog_execute("UPDATE kstream_catalog.published SET resync = $2 WHERE sink = $1", 2, types, values);
 	/* a publisher of its own: it neither fences another one nor takes its position for ours */

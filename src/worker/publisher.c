@@ -30,6 +30,11 @@
  * again every KS_HEARTBEAT_MS; another one watches first, without taking the
  * transactional id over, and goes on only when it has not moved.
  *
+ * A record that is too large for the topic fails its whole batch, and every other
+ * try.  So runs are made smaller, and the record that is suspected is sent alone;
+ * when it is refused alone, the error names it, and kstream.resync(name, 'skip')
+ * leaves it out.  Positions and hash go on as if it had been sent.
+ *
  * Runs in: workers.  Memory: the publisher's own context; records in a context
  * that is reset for every run.
  */
@@ -44,6 +49,7 @@
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "replication/syncrep.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -70,6 +76,7 @@
 #define KS_COUNT_MS			60000	/* between two counts of the partitions */
 #define KS_TRIM_MS			100		/* between two tries to give space back */
 #define KS_STORE_MS			10		/* at least once: between two stores of nothing but acknowledgements */
+#define KS_GROW_RUNS		64		/* runs after which they may grow again, where records were refused */
 #define KS_STICKY_RECORDS	64		/* records without a key that go to one partition in a row */
 
 /* What is done next.  Comments name the states that may follow. */
@@ -94,7 +101,21 @@ typedef struct RunEnd
 {
 	int64		position;
 	int64		chain;
+	int64		last;			/* records before this one must be acknowledged */
 } RunEnd;
+
+/* What a sink has to heed since its topic has refused records for their size. */
+typedef struct Refusal
+{
+	int32		sink;
+	int			limit;			/* records of a run */
+	int			taken;			/* runs, since the last refusal */
+	int64		suspect;		/* the greatest record of those refused: sent alone; -1: none */
+	bool		leave_out;		/* the next one that is refused alone, once */
+	int64		left_out;		/* is not sent; -1: none */
+} Refusal;
+
+static List *refusals = NIL;	/* Refusal *, one per sink, for the life of the process */
 
 struct KsPublisher
 {
@@ -123,6 +144,8 @@ struct KsPublisher
 	char	   *metadata;		/* of the commit under way */
 	int64		sent_chain;		/* at least once: hash over everything sent */
 	List	   *run_ends;		/* RunEnd *, oldest first */
+	int64		sent_last;		/* at least once: behind the last record sent by this producer */
+	Refusal    *refusal;
 	int			sticky_left;
 	int32		sticky;			/* partition of records without a key */
 
@@ -165,6 +188,30 @@ open_producer(KsPublisher *p)
 								   p->sink->exactly_once ? name : NULL, name);
 }
 
+/* What is known about refused records of a sink. */
+static Refusal *
+refusal_of(int32 sink)
+{
+	MemoryContext old;
+	Refusal    *refusal;
+	ListCell   *lc;
+
+	foreach(lc, refusals)
+	{
+		refusal = lfirst(lc);
+		if (refusal->sink == sink)
+			return refusal;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	refusal = palloc0(sizeof(Refusal));
+	refusal->sink = sink;
+	refusal->limit = KS_RUN_RECORDS;
+	refusal->suspect = refusal->left_out = -1;
+	refusals = lappend(refusals, refusal);
+	MemoryContextSwitchTo(old);
+	return refusal;
+}
+
 /* See publisher.h. */
 KsPublisher *
 ks_publisher_open(int32 sink_id)
@@ -186,6 +233,11 @@ ks_publisher_open(int32 sink_id)
 	rel = table_open(p->sink->target, AccessShareLock);
 	p->target = ks_stream_def_load(rel);
 	table_close(rel, NoLock);
+	p->refusal = refusal_of(sink_id);
+	p->refusal->leave_out = p->stored.resync != NULL && strcmp(p->stored.resync, "skip") == 0;
+	/* says nothing about differences between database and topic */
+	if (p->refusal->leave_out)
+		p->stored.resync = NULL;
 	p->next = p->stored;
 	p->read_to = p->stored.position;
 	p->installation = this_installation();
@@ -433,6 +485,49 @@ choose_partition(KsPublisher *p, const KsRecord *rec)
 	return p->sticky % p->next.partitions;
 }
 
+/* How many records the next run may have. */
+static int
+run_limit(const KsPublisher *p)
+{
+	int64		left = p->refusal->suspect - p->read_to;
+
+	if (left == 0)
+		return 1;
+	return left > 0 ? (int) Min(left, p->refusal->limit) : p->refusal->limit;
+}
+
+/* At least once: is a record looked for that the topic refuses?  Then one run is on its way at a time. */
+static bool
+must_wait_for_run(const KsPublisher *p)
+{
+	return p->run_ends != NIL &&
+		(p->refusal->limit < KS_RUN_RECORDS || p->refusal->suspect >= p->next.position);
+}
+
+/* A run was taken as a whole: after many of them, larger ones are tried again. */
+static void
+run_was_taken(KsPublisher *p)
+{
+	if (++p->refusal->taken % KS_GROW_RUNS == 0)
+		p->refusal->limit = Min(p->refusal->limit * 2, KS_RUN_RECORDS);
+}
+
+/* A record that is left out for good: all that is left of it is in the log. */
+static void
+leave_out(KsPublisher *p, const KsRecord *rec, int64 number)
+{
+	char	   *key = rec->key == NULL ? pstrdup("none") : palloc(2 * Min(rec->keylen, 100) + 1);
+
+	if (rec->key != NULL)
+		key[hex_encode(rec->key, Min(rec->keylen, 100), key)] = '\0';
+	p->refusal->leave_out = false;
+	p->refusal->left_out = number;
+	ereport(WARNING,
+			(errmsg("record " INT64_FORMAT " of \"%s\" is left out of topic \"%s\"", number, p->name, p->target->topic),
+			 errdetail("Partition %d, timestamp %s, key (in hexadecimal) %s, value of %zu bytes.",
+					   choose_partition(p, rec), timestamptz_to_str(rec->timestamp), key, rec->valuelen)));
+}
+
 /* Queues one record of the run. */
 static KsProducerOutcome
 send_record(KsPublisher *p, int n)
@@ -479,6 +574,7 @@ remember_run(KsPublisher *p)
 
 	for (int i = 0; i < p->run.nrecords; i++)
 		p->sent_chain = ks_record_chain(p->sent_chain, &p->run.records[i]);
+	end->last = p->sent_last;
 	end->position = p->run.position + p->run.nrecords;
 	end->chain = p->sent_chain;
 	p->run_ends = lappend(p->run_ends, end);
@@ -500,10 +596,13 @@ send_run(KsPublisher *p)
 	}
 	while (p->sent < p->run.nrecords)
 	{
-		KsProducerOutcome outcome = send_record(p, p->sent);
+		int64		number = p->run.position + p->sent;
+		KsProducerOutcome outcome = number == p->refusal->left_out ? KS_PRODUCER_OK : send_record(p, p->sent);
 
 		if (outcome != KS_PRODUCER_OK)
 			return outcome;
+		if (number != p->refusal->left_out)
+			p->sent_last = number + 1;
 		p->sent++;
 	}
 	KS_FAULT("publish_produced");
@@ -564,6 +663,8 @@ commit_run(KsPublisher *p)
 	KS_FAULT("publish_committed");
 	(void) metadata_field(p->metadata, "chain", true, (uint64 *) &chain);
 	p->metadata = NULL;
+	if (p->run.nrecords > 0)
+		run_was_taken(p);
 	run_done(p, chain);
 	return KS_PRODUCER_OK;
 }
@@ -575,7 +676,7 @@ take_acknowledged(KsPublisher *p)
 	KsProducerOutcome outcome = ks_producer_poll(p->producer, 0);
 	int64		acked = ks_producer_acked(p->producer) + 1;
 
-	while (p->run_ends != NIL && ((RunEnd *) linitial(p->run_ends))->position <= acked)
+	while (p->run_ends != NIL && ((RunEnd *) linitial(p->run_ends))->last <= acked)
 	{
 		RunEnd	   *end = linitial(p->run_ends);
 
@@ -586,6 +687,7 @@ take_acknowledged(KsPublisher *p)
 		p->unstored = true;
 		p->run_ends = list_delete_first(p->run_ends);
 		pfree(end);
+		run_was_taken(p);
 	}
 	return outcome;
 }
@@ -644,7 +746,7 @@ store_and_read(KsPublisher *p)
 	MemoryContextReset(p->run_cxt);
 	p->metadata = NULL;
 	p->outbox_version = ks_log_version(p->sink->halves[0].rows);
-	ks_outbox_read(p->sink, p->read_to, KS_RUN_RECORDS, KS_RUN_BYTES, p->run_cxt, &p->run);
+	ks_outbox_read(p->sink, p->read_to, run_limit(p), KS_RUN_BYTES, p->run_cxt, &p->run);
 	p->flush_to = ks_wal_end();
 	p->read_at = now;
 }
@@ -737,6 +839,9 @@ idle(KsPublisher *p)
 		p->state = p->sink->exactly_once ? PUB_SEND : PUB_NOTE;
 		return KS_PRODUCER_OK;
 	}
+	/* nothing is refused any more */
+	if (p->run_ends == NIL)
+		p->refusal->leave_out = false;
 	return KS_PRODUCER_AGAIN;
 }
 
@@ -761,8 +866,9 @@ step(KsPublisher *p)
 		case PUB_LOCATE:
 			return locate(p);
 		case PUB_COMPARE:
-		case PUB_READ:
 			return KS_PRODUCER_OK;
+		case PUB_READ:
+			return must_wait_for_run(p) ? KS_PRODUCER_AGAIN : KS_PRODUCER_OK;
 		case PUB_IDLE:
 			return idle(p);
 		case PUB_FLUSH:
@@ -793,6 +899,41 @@ reopen(KsPublisher *p)
 			 errmsg("the producer of \"%s\" must be opened anew", p->name)));
 }
 
+/*
+ * refused
+ *		The topic has refused records for their size.  What is tried next gets
+ *		closer to the one that is too large; that one is named.
+ */
+static _Noreturn void
+refused(KsPublisher *p, const KsProducerError *error)
+{
+	Refusal    *refusal = p->refusal;
+	bool		alone = p->run.nrecords == 1 && error->sequence == p->run.position && list_length(p->run_ends) <= 1;
+	const KsRecord *rec = p->run.records;
+
+	if (!alone)
+	{
+		refusal->suspect = error->sequence;
+		refusal->taken = 0;
+		refusal->limit = Max(Min(refusal->limit, p->run.nrecords) / 4, 1);
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("records of \"%s\" are too large for topic \"%s\"", p->name, p->target->topic),
+				 errdetail("%s (%s)", error->message, error->name),
+				 errhint("They are sent again in smaller batches, to find the one that is too large.")));
+	}
+	if (refusal->leave_out)
+		leave_out(p, rec, error->sequence);
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("record " INT64_FORMAT " of \"%s\" is too large for topic \"%s\"",
+					error->sequence, p->name, p->target->topic),
+			 errdetail("Its key has %zu bytes, its value %zu: %s (%s)",
+					   rec->key ? rec->keylen : (size_t) 0, rec->value ? rec->valuelen : (size_t) 0,
+					   error->message, error->name),
+			 errhint("Raise max.message.bytes of the topic, or call kstream.resync(name, 'skip') to leave the record out.")));
+}
+
 /* What to do about an outcome that is neither OK nor AGAIN. */
 static void
 handle_outcome(KsPublisher *p, KsProducerOutcome outcome)
@@ -812,6 +953,8 @@ handle_outcome(KsPublisher *p, KsProducerOutcome outcome)
 				 errmsg("another producer has taken over the publishing of \"%s\"", p->name),
 				 errdetail_internal("%s", error->message),
 				 errhint("Stop the other one, or call kstream.resync(name, 'continue') to go on here as a publisher of its own.")));
+	if (outcome == KS_PRODUCER_TOO_LARGE && error->sequence >= 0)
+		refused(p, error);
 	ks_producer_throw(p->producer, psprintf("publish \"%s\"", p->name));
 }
 
@@ -861,7 +1004,8 @@ ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
 		p->trouble = NULL;
 	else if (outcome != KS_PRODUCER_AGAIN)
 		handle_outcome(p, outcome);
-	if (outcome == KS_PRODUCER_OK && (p->state == PUB_COMPARE || p->state == PUB_READ))
+	if (outcome == KS_PRODUCER_OK &&
+		(p->state == PUB_COMPARE || (p->state == PUB_READ && !must_wait_for_run(p))))
 		need = KS_NEED_TRANSACTION;
 	else if (outcome != KS_PRODUCER_OK)
 		need = KS_NEED_EVENT;

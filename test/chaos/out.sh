@@ -11,6 +11,8 @@ if [ -z "${KS_PGROOT:-}" ]; then
 	"$here/../rig/pgroot.sh" "$KS_PGROOT" && "$here/../rig/build.sh" "$KS_CACHE/build" >/dev/null || die "the build failed"
 fi
 "$here/../kafka/fetch.sh" || exit 1
+# two readers keep all records of five topics
+export KS_VERIFY_MEMORY=${KS_VERIFY_MEMORY:-1500m}
 python=python3
 "$python" -c 'import psycopg2' 2>/dev/null || python=/usr/bin/python3
 "$python" "$here/out.py" --work "$work/run" "$@"

@@ -147,10 +147,10 @@ if wants objects regress law tap; then
 fi
 
 suite check 120 "$KS_TOP/test/check/run.sh"
-suite unit 300 "$KS_TOP/test/unit/run.sh"
+suite unit 500 "$KS_TOP/test/unit/run.sh"
 suite objects 60 "$KS_TOP/test/rig/objects.sh"
 suite regress 300 "$KS_TOP/test/rig/regress.sh"
-suite law 400 "$KS_TOP/test/law/run.sh"
+suite law 600 "$KS_TOP/test/law/run.sh"
 if wants tap && [ -e "$KS_TOP/test/t" ]; then
 	if [ -z "${KAFKA_BOOTSTRAP:-}" ]; then
 		port=$(free_port) || exit 1
@@ -158,7 +158,7 @@ if wants tap && [ -e "$KS_TOP/test/t" ]; then
 		"$KS_TOP/test/kafka/broker.sh" start "$run/broker" "$port" || exit 1
 		export KAFKA_BOOTSTRAP=127.0.0.1:$port
 	fi
-	suite tap 900 "$KS_TOP/test/rig/tap.sh"
+	suite tap 1500 "$KS_TOP/test/rig/tap.sh"
 fi
 
 [ "$total_failed" = 0 ] || keep_logs

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tap.sh: test/t/*.pl with prove, never as root.  TESTS names the ones to run.
 # Each makes its own clusters; the broker is the one KAFKA_BOOTSTRAP names.
+# Those that say "# Long:" run when they are named, or with KS_LONG=1.
 . "$(dirname "$0")/env.sh"
 ks_use_pg
 
@@ -14,6 +15,9 @@ export TMPDIR=$work PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-60}
 unset PGHOST PGPORT PGUSER PGDATABASE
 tests=$(for name in ${TESTS:-}; do case $name in *.pl) echo "$KS_TOP/test/t/$(basename "$name")" ;; esac; done)
 [ -n "$tests" ] || [ -n "${TESTS:-}" ] || tests=$(ls "$KS_TOP"/test/t/*.pl 2>/dev/null)
+if [ -z "${TESTS:-}" ] && [ -z "${KS_LONG:-}" ]; then
+	tests=$(grep -L '^# Long:' $tests)
+fi
 
 # prove judges; the tally counts its tests one by one.
 for test in $tests; do

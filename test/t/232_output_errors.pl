@@ -4,6 +4,8 @@
 # published to, a producer that takes our transactional id, a login and permissions
 # that are wrong.  The view says what it is, nothing is lost, and publishing goes on
 # by itself where it can, or when it is told how.
+#
+# Long: some two minutes.
 
 use strict;
 use warnings;

@@ -5,6 +5,8 @@
 # somebody says how to go on.  The old primary, when it comes back, finds that
 # another one publishes, and keeps quiet.  (Not where the new one was told to
 # continue: then they are two publishers.)
+#
+# Long: some minute.
 
 use strict;
 use warnings;

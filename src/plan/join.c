@@ -701,7 +701,7 @@ check_bounds(KsJoin *join, const Bitmapset *component)
 						 errmsg("a join of streams without time bounds is not supported in a continuous query"),
 						 errdetail("No condition says how much later than a record of \"%s\" a matching record of \"%s\" may be.",
 								   join->refs[i].name, join->refs[j].name),
-						 errhint("Compare their event times on both sides, plus or minus constant intervals without months, for example \"b.ts BETWEEN a.ts - interval '5 min' AND a.ts + interval '10 min'\"; in an outer join, in ON.")));
+						 errhint("Compare their event times on both sides, plus or minus constant intervals without months, for example \"b.ts BETWEEN a.ts - interval '5 min' AND a.ts + interval '10 min'\"; in an outer join, in ON.  The event time is the column named as timestamp when the stream was created, or _timestamp.")));
 			join->refs[i].wait = Max(join->refs[i].wait, bound);
 		}
 	}

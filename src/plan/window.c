@@ -408,7 +408,7 @@ void
 ks_window_bind(KsAnalysis *analysis, const KsQueryRow *row)
 {
 	const char *what = "windows of event time";
-	const char *hint = "GROUP BY kstream.tumble, kstream.hop or kstream.session over the stream's timestamp column, or over _timestamp where none is declared.";
+	const char *hint = "GROUP BY kstream.tumble, kstream.hop or kstream.session over the event time: the column named as timestamp when the stream was created, or _timestamp.";
 	bool		windows = analysis->window != KS_WINDOW_NONE;
 
 	if (!windows && row->emit_final)

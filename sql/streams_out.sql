@@ -154,16 +154,16 @@ SELECT count(*) FROM kstream.queries WHERE name = 'big';
 -- what was written cannot be taken back; dead letters can be tried again, behind what is there
 SELECT try($$SELECT kstream.reset('first')$$);
 SELECT kstream.create_stream('texts', 't text', server => 'local');
-SELECT kstream.create_stream_as('numbers', 'SELECT t::int AS n FROM texts', server => 'local', paused => true);
-SELECT try($$SELECT kstream.reset('numbers')$$);
+SELECT kstream.create_stream_as('parsed', 'SELECT t::int AS n FROM texts', server => 'local', paused => true);
+SELECT try($$SELECT kstream.reset('parsed')$$);
 CREATE FUNCTION number(text) RETURNS int LANGUAGE sql IMMUTABLE AS $$SELECT $1::int$$;
-SELECT kstream.insert_into('numbers', 'SELECT number(t) FROM texts', 'by_function', paused => true);
+SELECT kstream.insert_into('parsed', 'SELECT number(t) FROM texts', 'by_function', paused => true);
 INSERT INTO texts VALUES ('1'), ('two'), ('3');
 SELECT kstream.step('by_function');
-SELECT n, _offset FROM numbers ORDER BY _partition, _offset;
+SELECT n, _offset FROM parsed ORDER BY _partition, _offset;
 CREATE OR REPLACE FUNCTION number(text) RETURNS int LANGUAGE sql IMMUTABLE AS $$SELECT CASE $1 WHEN 'two' THEN 2 ELSE $1::int END$$;
 SELECT kstream.replay_dead_letters('by_function');
-SELECT n, _offset FROM numbers ORDER BY _partition, _offset;
+SELECT n, _offset FROM parsed ORDER BY _partition, _offset;
 
 -- others may not feed a stream
 CREATE ROLE regress_kstream_feeder;

@@ -57,6 +57,7 @@
 
 #define KS_SAFETY_MS 5000		/* everything is looked at again, whatever was signalled */
 #define KS_RELOAD_RETRY_MS 500
+#define KS_RELOAD_TRIES 10		/* that fail before a worker that has never read them gives up */
 #define KS_MAX_EVENTS 32
 #define KS_KEPT_BYTES (256 * 1024 * 1024)	/* free memory that stays between batches */
 #define KS_TRIM_PAD (16 * 1024 * 1024)
@@ -76,6 +77,8 @@ static volatile sig_atomic_t got_sigterm = false;
 static KsExitKind exit_kind = KS_EXIT_FAILED;
 static List *runners = NIL;		/* KsRunner *, in TopMemoryContext */
 static bool reload_wanted = true;
+static bool definitions_read;	/* once, at least */
+static int	failed_reloads;
 static Oid	query_relid = InvalidOid;	/* kstream_catalog.query */
 static KsSignals seen;
 static WaitEventSet *wait_set = NULL;
@@ -422,6 +425,27 @@ obey_catalog(KsCatalogView *view)
 	share_queries(view, Min(nlive, wanted));
 }
 
+/*
+ * reload_failed: most probably the extension is being dropped, or its tables are
+ * locked.  A worker that has never read the definitions makes room for first looks
+ * into other databases after some time; another one comes, later and later.
+ */
+static void
+reload_failed(ErrorData *edata)
+{
+	if (definitions_read || ++failed_reloads < KS_RELOAD_TRIES)
+	{
+		ereport(DEBUG1,
+				(errmsg_internal("kstream worker could not read definitions: %s", edata->message)));
+		return;
+	}
+	ereport(WARNING,
+			(errcode(edata->sqlerrcode),
+			 errmsg("kstream worker cannot read the definitions of its database: %s", edata->message),
+			 errhint("Where tables of kstream are locked, it will go on by itself; otherwise DROP EXTENSION kstream, or restore its tables.")));
+	proc_exit(1);
+}
+
 /* reload: reads the definitions again; returns when to try again if that failed, else 0. */
 static TimestampTz
 reload(void)
@@ -436,14 +460,13 @@ reload(void)
 	edata = ks_guarded(read_catalog_body, &view);
 	if (edata == NULL)
 	{
+		definitions_read = true;
 		ks_trim_look_again();
 		obey_catalog(&view);
 	}
 	else
 	{
-		/* most probably the extension is being dropped, or its tables are locked */
-		ereport(DEBUG1,
-				(errmsg_internal("kstream worker could not read definitions: %s", edata->message)));
+		reload_failed(edata);
 		FreeErrorData(edata);
 		reload_wanted = true;
 		again = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_RELOAD_RETRY_MS);

@@ -261,6 +261,24 @@ is(sql($node, 'SELECT count(*) FROM kstream_catalog.query'), '3', 'dropped table
 ok(eventually(5, sub { sql($node, 'SELECT count(*) FROM kstream_catalog.stat_query_shmem()') eq '3' }), 'nor statistics');
 
 #
+# Databases whose definitions cannot be read do not keep the others from starting
+#
+for my $db (qw(broken1 broken2 broken3))
+{
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	$node->safe_psql($db, q(CREATE EXTENSION kstream; ALTER TABLE kstream_catalog.query RENAME COLUMN start TO was_start));
+}
+$node->safe_psql('postgres', 'CREATE DATABASE healthy');
+$node->safe_psql('healthy', q(CREATE EXTENSION kstream;
+	SELECT kstream.create_stream('s', 'n int', server => 'local');
+	SELECT kstream.create_table_as('t', 'SELECT n FROM s')));
+$node->restart;
+$node->safe_psql('healthy', q(INSERT INTO s VALUES (1)));
+is($node->safe_psql('healthy', q(SELECT kstream.wait('t', '60 s'); SELECT count(*) FROM t)), "\n1", 'broken databases do not keep others from starting');
+ok(count_in_log($node, qr/cannot read the definitions of its database/) > 0, 'and the log says what is wrong with them');
+$node->safe_psql('postgres', "DROP DATABASE $_") for qw(broken1 broken2 broken3 healthy);
+
+#
 # No background worker left
 #
 $node->append_conf('postgresql.conf', 'max_worker_processes = 2');    # both launchers

@@ -248,7 +248,9 @@ sub shares
 }
 is(shares(), '26 27', 'which share them');
 set_and_reload('SET kstream.max_workers = 4');
-ok(eventually(40, sub { shares() eq '11 14 14 14' }), 'more workers take their share');
+# 14 at most each; who gets less depends on who comes first
+ok(eventually(40, sub { my @n = split / /, shares(); @n == 4 && $n[3] == 14 }), 'more workers take their share')
+	or diag(shares());
 set_and_reload('SET kstream.max_workers = 1');
 ok(eventually(40, sub { shares() eq '53' }), 'one worker takes all');
 set_and_reload('RESET kstream.max_workers');
@@ -267,7 +269,7 @@ ok(eventually(5, sub { sql($node, 'SELECT count(*) FROM kstream_catalog.stat_que
 for my $db (qw(broken1 broken2 broken3))
 {
 	$node->safe_psql('postgres', "CREATE DATABASE $db");
-	$node->safe_psql($db, q(CREATE EXTENSION kstream; ALTER TABLE kstream_catalog.query RENAME TO was_query));
+	$node->safe_psql($db, q(CREATE EXTENSION kstream; SET session_replication_role = replica; ALTER TABLE kstream_catalog.query RENAME TO was_query));
 }
 $node->safe_psql('postgres', 'CREATE DATABASE healthy');
 $node->safe_psql('healthy', q(CREATE EXTENSION kstream;

@@ -269,7 +269,7 @@ ok(eventually(5, sub { sql($node, 'SELECT count(*) FROM kstream_catalog.stat_que
 for my $db (qw(broken1 broken2 broken3))
 {
 	$node->safe_psql('postgres', "CREATE DATABASE $db");
-	$node->safe_psql($db, q(CREATE EXTENSION kstream; SET session_replication_role = replica; ALTER TABLE kstream_catalog.query RENAME TO was_query));
+	$node->safe_psql($db, q(CREATE EXTENSION kstream; UPDATE pg_class SET relname = 'was_query' WHERE oid = 'kstream_catalog.query'::regclass));
 }
 $node->safe_psql('postgres', 'CREATE DATABASE healthy');
 $node->safe_psql('healthy', q(CREATE EXTENSION kstream;

@@ -445,6 +445,13 @@ empty_half(const KsOutboxHalf *half, int64 published)
 
 /* See outbox.h. */
 bool
+ks_outbox_is_bulky(const KsSinkRow *sink)
+{
+	return half_blocks(&sink->halves[1 - sink->half]) > 0 || half_blocks(&sink->halves[sink->half]) > IDLE_BLOCKS;
+}
+
+/* See outbox.h. */
+bool
 ks_outbox_trim(KsSinkRow *sink, int64 published)
 {
 	KsOutboxHalf *now = &sink->halves[sink->half];

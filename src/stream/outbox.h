@@ -63,4 +63,7 @@ extern int64 ks_outbox_bytes(const KsSinkRow *sink);
  */
 extern bool ks_outbox_trim(KsSinkRow *sink, int64 published);
 
+/* Is there space that ks_outbox_trim would give back once all is published? */
+extern bool ks_outbox_is_bulky(const KsSinkRow *sink);
+
 #endif							/* KS_OUTBOX_H */

@@ -75,6 +75,7 @@
 #define KS_LOOK_MS			1000	/* between two looks while watching */
 #define KS_COUNT_MS			60000	/* between two counts of the partitions */
 #define KS_TRIM_MS			100		/* between two tries to give space back */
+#define KS_TRIM_IDLE_MS		500		/* the same where nothing is to be published */
 #define KS_STORE_MS			10		/* at least once: between two stores of nothing but acknowledgements */
 #define KS_GROW_RUNS		64		/* runs after which they may grow again, where records were refused */
 #define KS_STICKY_RECORDS	64		/* records without a key that go to one partition in a row */
@@ -153,6 +154,7 @@ struct KsPublisher
 	TimestampTz look_at;
 	TimestampTz counted_at;
 	TimestampTz trimmed_at;
+	bool		bulky;			/* then there was space left to give back */
 	TimestampTz heartbeat_at;	/* when the position was written last */
 	bool		in_doubt;		/* a commit was under way when the producer was lost */
 	const char *trouble;
@@ -740,6 +742,7 @@ store_and_read(KsPublisher *p)
 		{
 			(void) ks_outbox_trim(fresh, p->stored.position);
 			p->sink->half = fresh->half;
+			p->bulky = ks_outbox_is_bulky(fresh);
 		}
 		p->trimmed_at = now;
 	}
@@ -975,12 +978,21 @@ call_at(const KsPublisher *p)
 		case PUB_LOCATE:
 			return p->look_at;
 		case PUB_IDLE:
+			if (p->bulky)
+				return TimestampTzPlusMilliseconds(p->trimmed_at, KS_TRIM_IDLE_MS + 1);
 			if (p->unstored)
 				return TimestampTzPlusMilliseconds(p->read_at, KS_STORE_MS + 1);
 			return TimestampTzPlusMilliseconds(p->heartbeat_at, KS_HEARTBEAT_MS);
 		default:
 			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
 	}
+}
+
+/* Queries may wait for the space, so it is given back without being woken, too. */
+static bool
+trim_is_due(const KsPublisher *p)
+{
+	return p->bulky && TimestampDifferenceExceeds(p->trimmed_at, GetCurrentTimestamp(), KS_TRIM_IDLE_MS);
 }
 
 /* See publisher.h. */
@@ -996,7 +1008,7 @@ ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
 	if (!p->sink->exactly_once && p->state >= PUB_READ)
 		outcome = take_acknowledged(p);
 	woken = woken && ks_log_version(p->sink->halves[0].rows) != p->outbox_version;
-	if (outcome == KS_PRODUCER_OK && p->state == PUB_IDLE && (woken || store_is_due(p)))
+	if (outcome == KS_PRODUCER_OK && p->state == PUB_IDLE && (woken || store_is_due(p) || trim_is_due(p)))
 		p->state = PUB_READ;
 	if (outcome == KS_PRODUCER_OK)
 		outcome = step(p);

@@ -48,8 +48,13 @@ def broker(verb):
 
 
 def kafkactl(*args):
-    """Runs the rig's Kafka tool."""
-    subprocess.run([KAFKACTL, BROKER] + [str(a) for a in args], check=True, stdout=subprocess.DEVNULL)
+    """Runs the rig's Kafka tool; again where a broker that has just started knows no controller yet."""
+    for attempt in range(3):
+        done = subprocess.run([KAFKACTL, BROKER] + [str(a) for a in args], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        sys.stderr.write(done.stderr)
+        if "waiting for controller" not in done.stderr:
+            break
+    done.check_returncode()
 
 
 def produce(topic, part, count, size=100, mode="plain", *rate):

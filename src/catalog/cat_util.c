@@ -127,3 +127,30 @@ ks_spi_execute(const char *sql, bool read_only, int nargs, Oid *argtypes,
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	return rc;
 }
+
+/* See cat_util.h. */
+void
+ks_catalog_set_error(const char *table, int32 id, int sqlstate, const char *message)
+{
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {
+		Int32GetDatum(id), CStringGetTextDatum(unpack_sql_state(sqlstate)),
+		CStringGetTextDatum(message)
+	};
+
+	ks_catalog_execute(psprintf("UPDATE kstream_catalog.%s SET last_sqlstate = $2, last_error = $3,"
+								" last_error_at = clock_timestamp(), restarts = restarts + 1"
+								" WHERE id = $1", table), 3, types, values);
+}
+
+/* See cat_util.h. */
+void
+ks_catalog_clear_error(const char *table, int32 id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(id)};
+
+	ks_catalog_execute(psprintf("UPDATE kstream_catalog.%s"
+								" SET last_sqlstate = NULL, last_error = NULL, last_error_at = NULL"
+								" WHERE id = $1 AND last_error IS NOT NULL", table), 1, types, values);
+}

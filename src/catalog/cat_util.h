@@ -24,4 +24,8 @@ extern int	ks_spi_execute(const char *sql, bool read_only, int nargs, Oid *argty
 /* The same in a connection of its own, for statements whose result does not matter. */
 extern void ks_catalog_execute(const char *sql, int nargs, Oid *argtypes, Datum *values);
 
+/* The last error of a query or sink ("query", "sink": the table), and that there is none any more. */
+extern void ks_catalog_set_error(const char *table, int32 id, int sqlstate, const char *message);
+extern void ks_catalog_clear_error(const char *table, int32 id);
+
 #endif							/* KS_CAT_UTIL_H */

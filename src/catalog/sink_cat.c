@@ -316,27 +316,14 @@ ks_sink_set_half(int32 id, int half)
 void
 ks_sink_set_error(int32 id, int sqlstate, const char *message)
 {
-	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
-	Datum		values[3] = {
-		Int32GetDatum(id), CStringGetTextDatum(unpack_sql_state(sqlstate)),
-		CStringGetTextDatum(message)
-	};
-
-	ks_catalog_execute("UPDATE kstream_catalog.sink SET last_sqlstate = $2, last_error = $3,"
-					   " last_error_at = clock_timestamp(), restarts = restarts + 1"
-					   " WHERE id = $1", 3, types, values);
+	ks_catalog_set_error("sink", id, sqlstate, message);
 }
 
 /* Forgets the last error, once the sink goes on. */
 void
 ks_sink_clear_error(int32 id)
 {
-	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(id)};
-
-	ks_catalog_execute("UPDATE kstream_catalog.sink"
-					   " SET last_sqlstate = NULL, last_error = NULL, last_error_at = NULL"
-					   " WHERE id = $1 AND last_error IS NOT NULL", 1, types, values);
+	ks_catalog_clear_error("sink", id);
 }
 
 /* Raises insufficient_privilege unless the caller owns what is published. */

@@ -691,6 +691,27 @@ ks_agg_init(KsAgg *agg, KsAggValue *v)
 	v->base_isnull = true;
 }
 
+/* Calls a function with the state as its first argument; what it returns is the new state. */
+static inline void
+call_for_state(KsAgg *agg, KsAggValue *v, FunctionCallInfo fcinfo)
+{
+	KsAggRunner *runner = agg->runner;
+	MemoryContext old = MemoryContextSwitchTo(runner->temp);
+
+	fcinfo->isnull = false;
+	runner->state->curpertrans = &agg->trans;
+	if (agg->trans_byval)
+	{
+		v->value = FunctionCallInvoke(fcinfo);
+		v->isnull = fcinfo->isnull;
+	}
+	else
+		advance_byref(agg, v, fcinfo);
+	MemoryContextSwitchTo(old);
+	runner->state->curpertrans = NULL;
+	reset_temp(runner);
+}
+
 /*
  * ks_agg_merge
  *		Add the saved form of another group.
@@ -725,19 +746,7 @@ ks_agg_merge(KsAgg *agg, KsAggValue *v, Datum saved, bool isnull, bool has_value
 	fcinfo->args[0].isnull = false;
 	fcinfo->args[1].value = other.value;
 	fcinfo->args[1].isnull = other.isnull;
-	fcinfo->isnull = false;
-	runner->state->curpertrans = &agg->trans;
-	old = MemoryContextSwitchTo(runner->temp);
-	if (agg->trans_byval)
-	{
-		v->value = FunctionCallInvoke(fcinfo);
-		v->isnull = fcinfo->isnull;
-	}
-	else
-		advance_byref(agg, v, fcinfo);
-	MemoryContextSwitchTo(old);
-	runner->state->curpertrans = NULL;
-	reset_temp(runner);
+	call_for_state(agg, v, fcinfo);
 }
 
 /*
@@ -791,10 +800,8 @@ ks_agg_restore(KsAgg *agg, KsAggValue *v, Datum saved, bool isnull,
 void
 ks_agg_advance(KsAgg *agg, KsAggValue *v, const NullableDatum *args)
 {
-	KsAggRunner *runner = agg->runner;
 	FunctionCallInfo fcinfo = agg->trans.transfn_fcinfo;
 	int			nargs = agg->nargs;
-	MemoryContext old;
 
 	for (int i = 0; i < nargs; i++)
 	{
@@ -819,19 +826,7 @@ ks_agg_advance(KsAgg *agg, KsAggValue *v, const NullableDatum *args)
 
 	fcinfo->args[0].value = v->value;
 	fcinfo->args[0].isnull = v->isnull;
-	fcinfo->isnull = false;
-	runner->state->curpertrans = &agg->trans;
-	old = MemoryContextSwitchTo(runner->temp);
-	if (agg->trans_byval)
-	{
-		v->value = FunctionCallInvoke(fcinfo);
-		v->isnull = fcinfo->isnull;
-	}
-	else
-		advance_byref(agg, v, fcinfo);
-	MemoryContextSwitchTo(old);
-	runner->state->curpertrans = NULL;
-	reset_temp(runner);
+	call_for_state(agg, v, fcinfo);
 }
 
 /*

@@ -62,18 +62,15 @@ dropped_relations(void)
 	return result;
 }
 
-/* Removes the queries that have lost their table or a part. */
-static void
-drop_queries(ArrayType *relations)
+/* The ids that a statement finds for the relations. */
+static List *
+ids_with_relation(const char *sql, ArrayType *relations)
 {
 	Oid			types[1] = {OIDARRAYOID};
 	Datum		values[1] = {PointerGetDatum(relations)};
 	List	   *ids = NIL;
-	ListCell   *lc;
 
-	ks_spi_execute("SELECT id FROM kstream_catalog.query"
-				   " WHERE ARRAY[relation, view, source, state, inputs]::oid[] && $1",
-				   false, 1, types, values, NULL);
+	ks_spi_execute(sql, false, 1, types, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
@@ -81,6 +78,17 @@ drop_queries(ArrayType *relations)
 		ids = lappend_int(ids, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
 														   SPI_tuptable->tupdesc, 1, &isnull)));
 	}
+	return ids;
+}
+
+/* Removes the queries that have lost their table or a part. */
+static void
+drop_queries(ArrayType *relations)
+{
+	List	   *ids = ids_with_relation("SELECT id FROM kstream_catalog.query"
+									" WHERE ARRAY[relation, view, source, state, inputs]::oid[] && $1", relations);
+	ListCell   *lc;
+
 	foreach(lc, ids)
 	{
 		KsQueryRow *row = ks_query_load(lfirst_int(lc));
@@ -106,21 +114,10 @@ drop_queries(ArrayType *relations)
 static void
 drop_sinks(ArrayType *relations)
 {
-	Oid			types[1] = {OIDARRAYOID};
-	Datum		values[1] = {PointerGetDatum(relations)};
-	List	   *ids = NIL;
+	List	   *ids = ids_with_relation("SELECT id FROM kstream_catalog.sink"
+									" WHERE ARRAY[relation, target, outbox0, segments0, outbox1, segments1]::oid[] && $1", relations);
 	ListCell   *lc;
 
-	ks_spi_execute("SELECT id FROM kstream_catalog.sink"
-				   " WHERE ARRAY[relation, target, outbox0, segments0, outbox1, segments1]::oid[] && $1",
-				   false, 1, types, values, NULL);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-
-		ids = lappend_int(ids, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
-														   SPI_tuptable->tupdesc, 1, &isnull)));
-	}
 	foreach(lc, ids)
 	{
 		KsSinkRow  *sink = ks_sink_load(lfirst_int(lc));

@@ -154,7 +154,7 @@ struct KsPublisher
 	TimestampTz look_at;
 	TimestampTz counted_at;
 	TimestampTz trimmed_at;
-	bool		bulky;			/* then there was space left to give back */
+	bool		bulky;			/* there may be space left to give back */
 	TimestampTz heartbeat_at;	/* when the position was written last */
 	bool		in_doubt;		/* a commit was under way when the producer was lost */
 	const char *trouble;
@@ -750,6 +750,8 @@ store_and_read(KsPublisher *p)
 	p->metadata = NULL;
 	p->outbox_version = ks_log_version(p->sink->halves[0].rows);
 	ks_outbox_read(p->sink, p->read_to, run_limit(p), KS_RUN_BYTES, p->run_cxt, &p->run);
+	if (p->run.nrecords > 0)
+		p->bulky = true;		/* perhaps: they may have come after the last look */
 	p->flush_to = ks_wal_end();
 	p->read_at = now;
 }

@@ -53,6 +53,15 @@ def cell(value, digits):
     return "" if value is None else f"{value:,.{digits}f}"
 
 
+def ratio(runs, label, name):
+    """A line that compares both systems in a measurement, if both have it."""
+    ours, theirs = f"kstream-{name}", f"streams-{name}"
+    if ours in runs and theirs in runs:
+        rate = median(runs, ours, "rate") / median(runs, theirs, "rate")
+        cpu = median(runs, theirs, "cpu_us") / median(runs, ours, "cpu_us")
+        print(f"{label}: {rate:.1f} times Kafka Streams' throughput, {cpu:.1f} times less CPU per record")
+
+
 def throughput(runs):
     """The table of the drains of a full topic."""
     names = [n for n in ("drain", "kstream-10k", "streams-10k", "kstream-1m", "streams-1m") if n in runs]
@@ -68,11 +77,7 @@ def throughput(runs):
               f"| {len(runs[name])} | {right} |")
     print()
     for keys in ("10k", "1m"):
-        ours, theirs = f"kstream-{keys}", f"streams-{keys}"
-        if ours in runs and theirs in runs:
-            rate = median(runs, ours, "rate") / median(runs, theirs, "rate")
-            cpu = median(runs, theirs, "cpu_us") / median(runs, ours, "cpu_us")
-            print(f"{keys} keys: {rate:.1f} times Kafka Streams' throughput, {cpu:.1f} times less CPU per record")
+        ratio(runs, f"{keys} keys", keys)
     print()
 
 
@@ -92,11 +97,7 @@ def output(runs):
               f"| {cell(median(runs, name, 'private_mb'), 0)} | {len(runs[name])} | {right} |")
     print()
     for guarantee in ("eos", "alo"):
-        ours, theirs = f"kstream-enrich-{guarantee}", f"streams-enrich-{guarantee}"
-        if ours in runs and theirs in runs:
-            rate = median(runs, ours, "rate") / median(runs, theirs, "rate")
-            cpu = median(runs, theirs, "cpu_us") / median(runs, ours, "cpu_us")
-            print(f"join, {guarantee}: {rate:.1f} times Kafka Streams' throughput, {cpu:.1f} times less CPU per record")
+        ratio(runs, f"join, {guarantee}", f"enrich-{guarantee}")
     print()
 
 

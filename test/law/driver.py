@@ -16,6 +16,7 @@ FAULT_POINTS = ["after_decode", "after_state", "after_positions"]
 # What jsonb does not tell apart: the spelling of json, its null from NULL, -0 from 0.
 IN_JSON = {"json": "nullif(%s::jsonb::text, 'null')", "jsonb": "nullif(%s::text, 'null')",
            "double precision": "(%s + 0)::text", "real": "(%s + 0)::text"}
+IN_JSON.update((t + "[]", "to_jsonb(%s)::text") for t in list(IN_JSON))
 
 
 class Mismatch(Exception):

@@ -291,14 +291,6 @@ ks_encoder_object(KsEncoder *encoder, StringInfo buf, const Datum *values, const
 	finish_text(buf, start);
 }
 
-/* See encode.h. */
-bool
-ks_encode_value(StringInfo buf, const KsStreamDef *def, const Datum *values,
-				const bool *nulls)
-{
-	return ks_encoder_value(ks_encoder_create(def), buf, values, nulls);
-}
-
 /* Appends a big-endian integer of the given size. */
 static void
 write_integer(StringInfo buf, int64 number, int size)
@@ -408,14 +400,6 @@ ks_encoder_key(KsEncoder *encoder, StringInfo buf, const Datum *values, const bo
 	if (def->key_format == KS_KEY_TEXT || def->key_format == KS_KEY_JSON)
 		finish_text(buf, start);
 	return true;
-}
-
-/* See encode.h. */
-bool
-ks_encode_key(StringInfo buf, const KsStreamDef *def, const Datum *values,
-			  const bool *nulls)
-{
-	return ks_encoder_key(ks_encoder_create(def), buf, values, nulls, false);
 }
 
 /* Appends a JSON key that was given as text, after checking it. */

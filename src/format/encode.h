@@ -47,12 +47,6 @@ extern void ks_encoder_object(KsEncoder *encoder, StringInfo buf, const Datum *v
 extern bool ks_encoder_key(KsEncoder *encoder, StringInfo buf, const Datum *values,
 						   const bool *nulls, bool all_null);
 
-/* The same for a single row. */
-extern bool ks_encode_value(StringInfo buf, const KsStreamDef *def, const Datum *values,
-							const bool *nulls);
-extern bool ks_encode_key(StringInfo buf, const KsStreamDef *def, const Datum *values,
-						  const bool *nulls);
-
 /*
  * Appends the record key that has the given text form (as in "_key"); raises an
  * error if there is none.  False: the stream has no keys.

@@ -169,6 +169,26 @@ append_float(StringInfo buf, Datum value, KsValueKind kind)
 	return true;
 }
 
+/* Appends a number of one of the types that are spelled alike everywhere; false if it is not finite. */
+static bool
+append_number(StringInfo buf, Datum value, KsValueKind kind)
+{
+	switch (kind)
+	{
+		case KS_VALUE_INT2:
+			append_integer(buf, DatumGetInt16(value));
+			return true;
+		case KS_VALUE_INT4:
+			append_integer(buf, DatumGetInt32(value));
+			return true;
+		case KS_VALUE_INT8:
+			append_integer(buf, DatumGetInt64(value));
+			return true;
+		default:
+			return append_float(buf, value, kind);
+	}
+}
+
 /* Writes a finite time as text, in UTC; false if it is not finite. */
 static bool
 time_text(KsValueKind kind, Datum value, char *text)
@@ -207,17 +227,11 @@ ks_value_write_json(KsValueWriter *writer, StringInfo buf, Datum value)
 			appendStringInfoString(buf, DatumGetBool(value) ? "true" : "false");
 			return;
 		case KS_VALUE_INT2:
-			append_integer(buf, DatumGetInt16(value));
-			return;
 		case KS_VALUE_INT4:
-			append_integer(buf, DatumGetInt32(value));
-			return;
 		case KS_VALUE_INT8:
-			append_integer(buf, DatumGetInt64(value));
-			return;
 		case KS_VALUE_FLOAT4:
 		case KS_VALUE_FLOAT8:
-			if (!append_float(buf, value, writer->kind))
+			if (!append_number(buf, value, writer->kind))
 				ks_write_json(buf, value, writer->typid);
 			return;
 		case KS_VALUE_NUMERIC:
@@ -264,17 +278,11 @@ ks_value_write_text(KsValueWriter *writer, StringInfo buf, Datum value)
 	switch (writer->kind)
 	{
 		case KS_VALUE_INT2:
-			append_integer(buf, DatumGetInt16(value));
-			return;
 		case KS_VALUE_INT4:
-			append_integer(buf, DatumGetInt32(value));
-			return;
 		case KS_VALUE_INT8:
-			append_integer(buf, DatumGetInt64(value));
-			return;
 		case KS_VALUE_FLOAT4:
 		case KS_VALUE_FLOAT8:
-			if (append_float(buf, value, writer->kind))
+			if (append_number(buf, value, writer->kind))
 				return;
 			break;
 		case KS_VALUE_TEXT:

@@ -506,6 +506,23 @@ find_by_hint(WriterScan *ws, uint64 hash, const Datum *keys, const bool *nulls, 
 		old_row_has_key(writer, keys, nulls);
 }
 
+/* Conditions for the first columns of the unique index: equal to the keys; NULL is a key like any other. */
+static void
+look_for_keys(WriterScan *ws, int ncolumns, const Datum *keys, const bool *nulls)
+{
+	for (int i = 0; i < ncolumns; i++)
+	{
+		int			k = ws->base.index_keys[i];
+
+		if (nulls[k])
+			ScanKeyEntryInitialize(&ws->scankeys[i], SK_ISNULL | SK_SEARCHNULL, i + 1,
+								   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
+		else
+			ScanKeyEntryInitialize(&ws->scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
+								   ws->collations[i], ws->eq_procs[i], keys[k]);
+	}
+}
+
 /* See table_writer.h. */
 IndexScanDesc
 ks_writer_scan_up_to(KsTableWriter *writer, const Datum *keys, const bool *nulls, int last)
@@ -517,17 +534,7 @@ ks_writer_scan_up_to(KsTableWriter *writer, const Datum *keys, const bool *nulls
 
 	if (writer->index_keys[nkeys - 1] != last)
 		elog(ERROR, "key %d is not the last one of the index", last);
-	for (int i = 0; i < nkeys - 1; i++)
-	{
-		int			k = writer->index_keys[i];
-
-		if (nulls[k])
-			ScanKeyEntryInitialize(&ws->scankeys[i], SK_ISNULL | SK_SEARCHNULL, i + 1,
-								   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
-		else
-			ScanKeyEntryInitialize(&ws->scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
-								   ws->collations[i], ws->eq_procs[i], keys[k]);
-	}
+	look_for_keys(ws, nkeys - 1, keys, nulls);
 	ScanKeyEntryInitialize(&ws->scankeys[nkeys - 1], 0, nkeys, BTLessEqualStrategyNumber, InvalidOid,
 						   ws->collations[nkeys - 1],
 						   get_opcode(get_opfamily_member(index->rd_opfamily[nkeys - 1], intype, intype,
@@ -543,17 +550,7 @@ find_by_index(WriterScan *ws, const Datum *keys, const bool *nulls)
 {
 	KsTableWriter *writer = &ws->base;
 
-	for (int i = 0; i < writer->keys->nkeys; i++)
-	{
-		int			k = writer->index_keys[i];
-
-		if (nulls[k])
-			ScanKeyEntryInitialize(&ws->scankeys[i], SK_ISNULL | SK_SEARCHNULL, i + 1,
-								   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
-		else
-			ScanKeyEntryInitialize(&ws->scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
-								   ws->collations[i], ws->eq_procs[i], keys[k]);
-	}
+	look_for_keys(ws, writer->keys->nkeys, keys, nulls);
 	index_rescan(ws->scan, ws->scankeys, writer->keys->nkeys, NULL, 0);
 	while (index_getnext_slot(ws->scan, ForwardScanDirection, writer->old_slot))
 	{

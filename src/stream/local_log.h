@@ -66,10 +66,6 @@ extern int64 ks_local_log_offset_for_time(Oid relid, int32 partition, TimestampT
  */
 extern int64 ks_local_log_read(KsBatch *batch, int32 partition, int64 from, int64 to, int max_rows);
 
-/* One INSERT into a local stream: values of the foreign table's columns (log_append.c). */
-extern void ks_local_log_append(Oid relid, TupleDesc desc, const KsStreamDef *def,
-								const Datum *values, const bool *nulls);
-
 /*
  * For each attribute of the stream the attribute of the log table that holds it,
  * or 0.  Complains if a type differs.  In the current memory context.

@@ -111,25 +111,6 @@ ks_log_writer_close(KsLogWriter *writer)
 	MemoryContextDelete(writer->cxt);
 }
 
-/* See local_log.h. */
-void
-ks_local_log_append(Oid relid, TupleDesc desc, const KsStreamDef *def,
-					const Datum *values, const bool *nulls)
-{
-	KsLogWriter *writer = ks_log_writer_open(def);
-	Datum	   *row = palloc(sizeof(Datum) * Max(desc->natts, 1));
-	bool	   *isnull = palloc(sizeof(bool) * Max(desc->natts, 1));
-
-	Assert(relid == def->relid);
-	memcpy(row, values, sizeof(Datum) * desc->natts);
-	memcpy(isnull, nulls, sizeof(bool) * desc->natts);
-	ks_log_writer_complete(writer, row, isnull);
-	ks_log_writer_put(writer, row, isnull);
-	ks_log_writer_close(writer);
-	pfree(row);
-	pfree(isnull);
-}
-
 /* ---------------------------------------------------------------- metadata of a row */
 
 /* See log_append.h. */

@@ -281,13 +281,6 @@ ks_publisher_in_doubt(const KsPublisher *p)
 	return p->in_doubt;
 }
 
-/* See publisher.h. */
-int64
-ks_publisher_position(const KsPublisher *p)
-{
-	return p->stored.position;
-}
-
 /* ---------------------------------------------------------------- the position in Kafka */
 
 /* Text that goes with a position. */

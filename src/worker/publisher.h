@@ -47,7 +47,4 @@ extern void ks_publisher_drain_eventfd(KsPublisher *publisher);
 /* Was a commit under way, so that only Kafka knows what became of it? */
 extern bool ks_publisher_in_doubt(const KsPublisher *publisher);
 
-/* Position up to which is published and committed here; for statistics. */
-extern int64 ks_publisher_position(const KsPublisher *publisher);
-
 #endif							/* KS_PUBLISHER_H */

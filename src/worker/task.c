@@ -216,13 +216,6 @@ ks_task_close(KsTask *task)
 	MemoryContextDelete(task->cxt);
 }
 
-/* See task.h. */
-const KsQueryRow *
-ks_task_query(const KsTask *task)
-{
-	return task->query;
-}
-
 /* Drops what is left of a batch. */
 static void
 forget_batch(KsTask *task)
@@ -828,13 +821,6 @@ ks_task_committed(KsTask *task)
 	}
 	if (task->stop_message != NULL)
 		task->stopped = true;
-	forget_batch(task);
-}
-
-/* See task.h. */
-void
-ks_task_aborted(KsTask *task)
-{
 	forget_batch(task);
 }
 

@@ -35,7 +35,6 @@ extern KsTask *ks_task_open(int32 query_id, bool in_worker);
 /* Without a clock (not in a worker): as if that much time had passed since the last record. */
 extern void ks_task_set_quiet(KsTask *task, int64 quiet_us);
 extern void ks_task_close(KsTask *task);
-extern const KsQueryRow *ks_task_query(const KsTask *task);
 
 /*
  * Fetches without waiting what has arrived, outside of any transaction.
@@ -49,11 +48,10 @@ extern bool ks_task_fetch(KsTask *task, int max_rows);
 /*
  * Runs the batch fetched: state, positions, dead letters.  Inside a
  * transaction; on error everything is rolled back by the caller's abort, and the
- * task must be told so.
+ * task is of no use any more.
  */
 extern void ks_task_run(KsTask *task, KsTaskProgress *progress);
 extern void ks_task_committed(KsTask *task);
-extern void ks_task_aborted(KsTask *task);	/* forget what the transaction had done; fetch again */
 
 /* Waiting: client's wake-up descriptor or -1; local streams are woken by latch. */
 extern int	ks_task_eventfd(const KsTask *task);

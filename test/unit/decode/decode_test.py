@@ -791,7 +791,7 @@ def test_encode_records(s):
 
 
 def test_round_trip(s):
-    """What ks_encode_value writes is what ks_decode reads, in json and csv."""
+    """What ks_encoder_value writes is what ks_decode reads, in json and csv."""
     s.cursor.execute('CREATE TABLE trip (a bigint, b numeric, c float8, d text, e timestamptz, f bytea,'
                      ' g address, h text[], i jsonb, j interval, k tstzrange, l date, m bool, n mood, o uuid,'
                      ' p float4, q timestamp)')

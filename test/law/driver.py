@@ -339,7 +339,8 @@ class Run:
         outs = self.case["query"]["outs"]
         if "raw" in self.case["query"]:
             names = [r[0] for r in self.ref.rows("SELECT attname FROM pg_attribute WHERE attrelid = 'arc.q'::regclass AND attnum > 0")]
-            return ["%s::text" % n for n in names], []
+            own = ("_partition", "_offset", "_stream_time") if self.into_stream else ()  # the new stream's
+            return ["%s::text" % n for n in names if n not in own], []
         columns = ["o%d%s" % (i, "" if o["cmp"] == "eq" else "::text") for i, o in enumerate(outs)]
         return columns, [i for i, o in enumerate(outs) if o["cmp"] == "approx"]
 

@@ -17,7 +17,7 @@ check() {
 
 # Sources written by hand.
 sources() {
-	find src test bench demo -type f \( -name '*.[ch]' -o -name '*.cpp' -o -name '*.sql' -o -name '*.sh' -o -name '*.pl' \
+	find src test bench demo docs -type f \( -name '*.[ch]' -o -name '*.cpp' -o -name '*.sql' -o -name '*.sh' -o -name '*.pl' \
 		-o -name '*.pm' -o -name '*.py' -o -name '*.java' \) 2>/dev/null
 	find sql -name '*.sql' ! -name '*--*' 2>/dev/null
 }
@@ -79,6 +79,13 @@ regress_pairs() {
 	done
 }
 
+# The pictures of the guides are what their script draws.
+pictures() {
+	local drawn
+	drawn=$(mktemp -d) && python3 docs/pictures/draw.py "$drawn" && diff -qr -x draw.py docs/pictures "$drawn"
+	rm -rf "$drawn"
+}
+
 check "PG_VERSION_NUM only in src/base/compat.h" version_only_in_compat
 check "librdkafka only in src/kafka" rdkafka_only_in_kafka
 check "no printing and no exit in the extension" no_print
@@ -87,5 +94,6 @@ check "functions of at most 100 lines, each with a comment above" python3 test/c
 check "nothing left half done" no_leftovers
 check "scripts parse" shell_syntax
 check "docs/reference.md mentions what users can call, read and set" test/check/reference.sh
+check "the pictures of the guides are up to date" pictures
 check "every regression test has its expected output" regress_pairs
 tally

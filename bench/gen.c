@@ -2,8 +2,11 @@
  * gen.c
  *		Fills a topic with the records of the benchmark.
  *
- *	gen BOOTSTRAP TOPIC RECORDS KEYS SEED
+ *	gen BOOTSTRAP TOPIC RECORDS KEYS SEED [RATE]
  *	gen BOOTSTRAP TOPIC USERS
+ *
+ * With RATE it takes its time: so many records a second, which have the clock's
+ * time; else all at once, 300 us of their time apart.
  *
  * The second form writes the table of users, a row for each, an hour older than
  * all other records.  Prints one line of JSON with what a correct system must find in the topic:
@@ -42,6 +45,20 @@ produce_users(rd_kafka_t *client, const char *topic, long nusers)
 	rd_kafka_destroy(client);
 }
 
+/* Waits until record i is due at rate records a second; returns its time in microseconds. */
+static int64_t
+time_of_record(long i, double rate, double start)
+{
+	double		early;
+
+	if (rate == 0)
+		return FIRST_TIME_US + i * 300;
+	early = start + i / rate - seconds();
+	if (early > 0.001)
+		usleep((useconds_t) (early * 1e6));
+	return clock_us();
+}
+
 /* Makes and produces the records. */
 int
 main(int argc, char **argv)
@@ -54,6 +71,7 @@ main(int argc, char **argv)
 	long		keys = 0;
 	int64_t		cents = 0;
 	int64_t		bytes = 0;
+	double		rate;
 	bool	   *seen;
 	double		start = seconds();
 
@@ -62,16 +80,17 @@ main(int argc, char **argv)
 		produce_users(make_producer(argv[1], "20", delivered), argv[2], atol(argv[3]));
 		return 0;
 	}
-	if (argc != 6)
-		die("usage", "gen BOOTSTRAP TOPIC RECORDS KEYS SEED | gen BOOTSTRAP TOPIC USERS");
+	if (argc != 6 && argc != 7)
+		die("usage", "gen BOOTSTRAP TOPIC RECORDS KEYS SEED [RATE] | gen BOOTSTRAP TOPIC USERS");
 	nrecords = atol(argv[3]);
 	nkeys = atol(argv[4]);
 	state = (uint64_t) atoll(argv[5]);
+	rate = argc == 7 ? atof(argv[6]) : 0;
 	seen = calloc(nkeys, sizeof(bool));
 	client = make_producer(argv[1], "20", delivered);
 	for (long i = 0; i < nrecords; i++)
 	{
-		int64_t		time_us = FIRST_TIME_US + i * 300;
+		int64_t		time_us = time_of_record(i, rate, start);
 
 		make_record(&record, &state, nkeys, time_us);
 		produce_record(client, argv[2], &record, time_us);
@@ -79,7 +98,7 @@ main(int argc, char **argv)
 		seen[record.user] = true;
 		cents += record.cents;
 		bytes += record.valuelen;
-		if (i % 1024 == 0)
+		if (i % 1024 == 0 || rate > 0)
 			rd_kafka_poll(client, 0);
 	}
 	rd_kafka_flush(client, 120000);

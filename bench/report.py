@@ -81,6 +81,26 @@ def throughput(runs):
     print()
 
 
+def windows(runs):
+    """The table of windows and joins of streams."""
+    names = [f"{system}-{what}" for what in ("tumble", "hop", "join") for system in ("kstream", "streams")]
+    names = [n for n in names if n in runs]
+    if not names:
+        return
+    print("| measurement | records/s (median) | each run | CPU us per record | peak MB | state MB | runs | right |")
+    print("|---|---:|---|---:|---:|---:|---:|---|")
+    for name in names:
+        each = " ".join(f"{r['rate'] / 1000:,.0f}k" for r in runs[name])
+        right = "yes" if all(r["ok"] for r in runs[name]) else "NO"
+        print(f"| {name} | {cell(median(runs, name, 'rate'), 0)} | {each} | {cell(median(runs, name, 'cpu_us'), 2)} "
+              f"| {cell(median(runs, name, 'peak_mb'), 0)} | {cell(median(runs, name, 'state_mb'), 0)} "
+              f"| {len(runs[name])} | {right} |")
+    print()
+    for what in ("tumble", "hop", "join"):
+        ratio(runs, what, what)
+    print()
+
+
 def output(runs):
     """The table of the joins into another topic."""
     names = [f"{system}-enrich-{guarantee}" for guarantee in ("eos", "alo") for system in ("kstream", "streams")]
@@ -126,6 +146,7 @@ def main():
     print(machine())
     print()
     throughput(runs)
+    windows(runs)
     output(runs)
     latency(runs)
     if disturbed:

@@ -7,6 +7,12 @@
 #   streams-10k      the same by Kafka Streams
 #   kstream-1m       the same with (up to) 1 million keys
 #   streams-1m
+#   kstream-tumble   count and sum by key and window of a minute, 2 M records, 10 thousand keys
+#   streams-tumble
+#   kstream-hop      the same with a window of a minute every 10 s: six for each record
+#   streams-hop
+#   kstream-join     two topics of 1 M records each, joined by key within a minute
+#   streams-join
 #   client-latency   5,000 records/s straight from producer to consumer: the floor
 #   kstream-latency  5,000 records/s: producer's clock to row visible to a reader
 #   streams-latency  the same to the record in an output topic, at least once
@@ -26,12 +32,12 @@
 # line of JSON per run in .cache/bench/results.jsonl, and a table of medians.
 #
 # KS_BENCH_BATCH_ROWS sets kstream.batch_rows; unset, the default is measured.
-. "$(dirname "$0")/../test/rig/env.sh"
+. "$(dirname "$0")/setup.sh"
 
-here=$KS_TOP/bench
-cache=$KS_CACHE/bench
 results=$cache/results.jsonl
-all="drain kstream-10k streams-10k kstream-1m streams-1m client-latency kstream-latency streams-latency streams-eos-latency
+all="drain kstream-10k streams-10k kstream-1m streams-1m
+	kstream-tumble streams-tumble kstream-hop streams-hop kstream-join streams-join
+	client-latency kstream-latency streams-latency streams-eos-latency
 	kstream-enrich-eos streams-enrich-eos kstream-enrich-alo streams-enrich-alo
 	kstream-echo-eos streams-echo-eos kstream-echo-alo streams-echo-alo"
 only=$all
@@ -65,7 +71,6 @@ only=$(echo $only)
 for name in $only; do
 	case " $all " in *" $name "*) ;; *) die "no measurement $name; there are: $all" ;; esac
 done
-unset KAFKA_BOOTSTRAP
 
 # True if one of the measurements is wanted.
 wants() {
@@ -74,27 +79,6 @@ wants() {
 		case " $only " in *" $name "*) return 0 ;; esac
 	done
 	return 1
-}
-
-# Stops everything and removes the run's files.
-clean_up() {
-	trap - EXIT INT TERM
-	[ -z "${java_pid:-}" ] || kill "$java_pid" 2>/dev/null
-	[ -z "${cluster:-}" ] || "$KS_TOP/test/rig/cluster.sh" destroy "$cluster" "$pgport"
-	[ -z "${broker:-}" ] || "$KS_TOP/test/kafka/broker.sh" destroy "$broker" "$kafkaport"
-	[ -z "${run:-}" ] || rm -rf "$run"
-}
-
-# ---------------------------------------------------------------- set-up
-
-# The programs in C.
-build_tools() {
-	local program
-	mkdir -p "$cache/bin" || die "cannot write to $cache"
-	for program in gen drain watch latency enrich; do
-		gcc -O2 -g -Wall -Wextra -Wno-unused-parameter -I"$("$config" --includedir)" -L"$("$config" --libdir)" \
-			-o "$cache/bin/$program" "$here/$program.c" -lrdkafka -lpq -lpthread || die "could not build $program"
-	done
 }
 
 # Kafka Streams' jars through Maven, once, and our program.
@@ -118,74 +102,16 @@ build_streams() {
 		die "could not build the Kafka Streams program"
 }
 
-# The extension as users build it: no assertions, no fault points.
-build_kstream() {
-	export KS_PGROOT=$run/pg
-	"$KS_TOP/test/rig/pgroot.sh" "$KS_PGROOT" &&
-		"$KS_TOP/test/rig/build.sh" "$cache/build" WERROR= ASSERTS= FAULTS= >"$run/build.log" 2>&1 ||
-		{ tail -20 "$run/build.log"; die "could not build the extension"; }
-}
-
-# A broker with Java's compilers in full and memory enough, and a cluster with fsync.
-start_servers() {
-	kafkaport=$(free_port) && pgport=$(free_port) || exit 1
-	broker=$run/broker
-	cluster=$run/cluster
-	export KS_BROKER_OPTS="-Xmx1g -XX:TieredStopAtLevel=4"
-	export KS_BROKER_CONFIG="broker.session.timeout.ms=9000
-		broker.heartbeat.interval.ms=1000"
-	log "broker: starting"
-	"$KS_TOP/test/kafka/broker.sh" start "$broker" "$kafkaport" || exit 1
-	bootstrap=127.0.0.1:$kafkaport
-	log "cluster: starting"
-	KS_FSYNC=on "$KS_TOP/test/rig/cluster.sh" start "$cluster" "$pgport" shared_buffers=1GB max_wal_size=4GB \
-		${KS_BENCH_BATCH_ROWS:+"kstream.batch_rows=$KS_BENCH_BATCH_ROWS"} || exit 1
-	conninfo="host=$cluster port=$pgport user=postgres"
-	sql "CREATE EXTENSION kstream; CREATE SERVER kafka FOREIGN DATA WRAPPER kstream OPTIONS (bootstrap_servers '$bootstrap')" ||
-		die "could not set the database up"
-}
-
-# Runs SQL, prints unaligned rows.
-sql() {
-	PGOPTIONS="-c client_min_messages=warning" "$KS_BIN/psql" -X -q -At -v ON_ERROR_STOP=1 -d "$conninfo" -c "$1"
-}
-
-# make_topic NAME: a topic of four partitions.
-make_topic() {
-	"$KS_TOP/test/kafka/topic.sh" "$bootstrap" create "$1" 4 || die "could not make topic $1"
-}
-
-# fill TOPIC KEYS SEED: fills a topic; what must come out is kept in expect_<topic>.
+# fill TOPIC KEYS SEED [RECORDS]: fills a topic; what must come out is kept in expect_<topic>.
 fill() {
 	local line
 	make_topic "$1"
-	line=$("$cache/bin/gen" "$bootstrap" "$1" "$records" "$2" "$3") || die "could not fill $1"
+	line=$("$cache/bin/gen" "$bootstrap" "$1" "${4:-$records}" "$2" "$3") || die "could not fill $1"
 	log "$1: $line"
 	printf -v "expect_$1" '%s' "$(field "$line" records) $(field "$line" cents) $(field "$line" keys)"
 }
 
-# field JSON NAME: a number in a line of JSON.
-field() {
-	printf '%s\n' "$1" | sed -n "s/.*\"$2\":\([-0-9.]*\).*/\1/p"
-}
-
 # ---------------------------------------------------------------- measuring
-
-# CPU time used on the machine so far, in hundredths of a second.
-busy() {
-	awk '/^cpu /{print $2+$3+$4+$7+$8}' /proc/stat
-}
-
-# Waits, not for ever, for a second in which the machine is idle; sets others to the share of one core in use.
-wait_quiet() {
-	local try before
-	for try in 1 2 3 4 5 6 7 8; do
-		before=$(busy)
-		sleep 1
-		others=$(($(busy) - before))
-		[ "$others" -ge 25 ] || return 0
-	done
-}
 
 # record NAME RUN LINE OK: keeps a result.
 record() {
@@ -229,6 +155,100 @@ streams() {
 		-Dstate="$run/state" "${streams_options[@]}" -Djava.io.tmpdir="$run/state" \
 		-cp "$cache/classes:$cache/lib/*" kstream.bench.Main "$@"
 }
+
+# ---------------------------------------------------------------- windows and joins of streams
+
+# Bytes of a query's tables, all of them, in MB.
+state_mb() {
+	sql "SELECT sum(bytes) / 1048576 FROM kstream.stat_store WHERE name = '$1'"
+}
+
+# run_query NAME RUN RELATION RECORDS EXPECTED SQL: resumes a query, watches it, and checks what the SQL gives.
+run_query() {
+	local line found
+	wait_quiet
+	line=$("$cache/bin/watch" "$conninfo" "$3" "$4") || die "$1 failed"
+	sql "SELECT kstream.wait('$3')" >/dev/null
+	found=$(sql "$6")
+	record "$1" "$2" "{\"state_mb\":$(state_mb "$3"),${line#\{}" "$([ "$found" = "$5" ] && echo true || echo false)"
+}
+
+# The sums by window: how many windows a record is in.
+windows_of() {
+	case $1 in
+		*-hop) echo 6 ;;
+		*) echo 1 ;;
+	esac
+}
+
+# kstream_windows NAME RUN
+kstream_windows() {
+	local from="events e, kstream.hop(e._timestamp, '10 s', '1 min') w" n
+	[ "$1" != kstream-tumble ] || from="(SELECT *, kstream.tumble(_timestamp, '1 min') AS w FROM events) e"
+	n=$(windows_of "$1")
+	drop_query
+	sql "SELECT kstream.create_stream('events', 'user_id text, item text, amount numeric, ts bigint, tus bigint, note text',
+			topic => 'events10k');
+		SELECT kstream.create_table_as('totals', \$\$SELECT user_id, w, count(*) AS n, sum(amount) AS total FROM $from
+			GROUP BY user_id, w\$\$, grace => '10 s', paused => true)" >/dev/null || die "could not make the query"
+	set -- "$1" "$2" $expect_events10k
+	run_query "$1" "$2" totals "$records" "$(($3 * n)) $(($4 * n))" \
+		"SELECT sum(n) || ' ' || (sum(total) * 100)::bigint FROM totals"
+	drop_query
+	sql "CHECKPOINT"
+}
+
+# streams_windows NAME RUN
+streams_windows() {
+	local line n found
+	n=$(windows_of "$1")
+	streams_options=()
+	wait_quiet
+	line=$(streams "${1#streams-}" events10k "$records") || die "$1 failed"
+	found="$(field "$line" count) $(field "$line" cents)"
+	set -- "$1" "$2" $expect_events10k
+	record "$1" "$2" "$line" "$([ "$found" = "$(($3 * n)) $(($4 * n))" ] && echo true || echo false)"
+}
+
+# The condition of the join; and how many pairs of records of both topics meet it, by plain SQL over the topics.
+join_condition="a.user_id = b.user_id AND b._timestamp BETWEEN a._timestamp - interval '1 min' AND a._timestamp + interval '1 min'"
+count_matches() {
+	make_sides
+	sql "SET work_mem = '1GB'; SET enable_nestloop = off; SELECT count(*) FROM lefts a JOIN rights b ON $join_condition"
+	sql "DROP FOREIGN TABLE lefts, rights"
+}
+
+# The streams of both topics.
+make_sides() {
+	sql "SELECT kstream.create_stream(s, 'user_id text, item text, amount numeric, ts bigint, tus bigint, note text', topic => s)
+		FROM unnest('{lefts,rights}'::text[]) s" >/dev/null || die "could not make the streams"
+}
+
+# kstream_join NAME RUN
+kstream_join() {
+	sql "DROP FOREIGN TABLE IF EXISTS lefts, rights CASCADE"
+	drop_query
+	make_sides
+	sql "SELECT kstream.create_table_as('pairs', \$\$SELECT a.user_id, a.item, a.amount, b.item AS item2, b.amount AS amount2
+			FROM lefts a JOIN rights b ON $join_condition\$\$, grace => '10 s', paused => true)" >/dev/null ||
+		die "could not make the query"
+	run_query "$1" "$2" pairs $((records / 2 * 2)) "$matches" "SELECT count(*) FROM pairs"
+	sql "DROP FOREIGN TABLE lefts, rights CASCADE"
+	drop_query
+	sql "CHECKPOINT"
+}
+
+# streams_join NAME RUN
+streams_join() {
+	local line
+	make_topic "$1_$2"
+	streams_options=()
+	wait_quiet
+	line=$(streams join lefts rights "$1_$2" $((records / 2 * 2))) || die "$1 failed"
+	record "$1" "$2" "$line" "$([ "$(field "$line" matches)" = "$matches" ] && echo true || echo false)"
+}
+
+# ---------------------------------------------------------------- the same by Kafka Streams, and latency
 
 # streams_throughput NAME TOPIC RUN
 streams_throughput() {
@@ -416,17 +436,9 @@ output() {
 
 # ---------------------------------------------------------------- the run
 
-"$KS_TOP/test/rig/deps.sh" test || exit 1
-ks_use_pg
-config=$(ks_pg_config)
-run=$(mktemp -d "${TMPDIR:-/tmp}/kstream-bench.XXXXXX") && chmod 755 "$run" || exit 1
-trap 'clean_up; exit 130' INT TERM
-trap clean_up EXIT
-as_server test -x "$run" || die "user $KS_USER cannot reach $run: set TMPDIR to a directory that it can"
-server_dir "$run/state" || exit 1
-
+make_run
 log "building"
-build_tools
+build_tools gen drain watch latency enrich
 case "$only" in *streams-*) build_streams ;; esac
 build_kstream
 ks_use_pg
@@ -436,11 +448,17 @@ others=0
 enrich="kstream-enrich-eos streams-enrich-eos kstream-enrich-alo streams-enrich-alo"
 echoes="kstream-echo-eos streams-echo-eos kstream-echo-alo streams-echo-alo"
 : >"$results"
-! wants drain kstream-10k streams-10k $enrich || fill events10k 10000 42
+! wants drain kstream-10k streams-10k kstream-tumble streams-tumble kstream-hop streams-hop $enrich || fill events10k 10000 42
 if wants $enrich; then
 	make_topic users
 	"$cache/bin/gen" "$bootstrap" users 10000 >/dev/null || die "could not fill users"
 	cents=$(echo $expect_events10k | cut -d' ' -f2)
+fi
+if wants kstream-join streams-join; then
+	fill lefts 400000 44 $((records / 2))
+	fill rights 400000 45 $((records / 2))
+	matches=$(count_matches)
+	log "the join has $matches rows"
 fi
 ! wants kstream-1m streams-1m || fill events1m 1000000 43
 
@@ -456,6 +474,12 @@ for n in $(seq "$runs"); do
 	! wants streams-10k || streams_throughput streams-10k events10k "$n"
 	! wants kstream-1m || kstream_throughput kstream-1m events1m "$n"
 	! wants streams-1m || streams_throughput streams-1m events1m "$n"
+	for kind in tumble hop; do
+		! wants "kstream-$kind" || kstream_windows "kstream-$kind" "$n"
+		! wants "streams-$kind" || streams_windows "streams-$kind" "$n"
+	done
+	! wants kstream-join || kstream_join kstream-join "$n"
+	! wants streams-join || streams_join streams-join "$n"
 	output enrich "$n"
 	[ "$n" != 1 ] || ! wants client-latency || client_latency client-latency "$n"
 	! wants kstream-latency || kstream_latency kstream-latency "$n"

@@ -40,6 +40,25 @@ public class Event {
         }
     }
 
+    /** What the join of two streams makes of a record of each. */
+    public static final class Pair {
+        public String user_id;
+        public String item;
+        public double amount;
+        public String item2;
+        public double amount2;
+
+        static Pair of(Full a, Full b) {
+            Pair p = new Pair();
+            p.user_id = a.user_id;
+            p.item = a.item;
+            p.amount = a.amount;
+            p.item2 = b.item;
+            p.amount2 = b.amount;
+            return p;
+        }
+    }
+
     /** A row of the table of users. */
     public static final class User {
         public String user_id;

@@ -5,6 +5,9 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
 import java.util.Set;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.BiConsumer;
+import java.util.function.Function;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ListTopicsOptions;
@@ -22,17 +25,21 @@ import org.apache.kafka.streams.kstream.Joined;
 import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
+import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.state.KeyValueIterator;
 import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.QueryableStoreTypes;
 import org.apache.kafka.streams.state.ReadOnlyKeyValueStore;
 
 /**
- * The benchmark's queries in the Kafka Streams DSL: count and sum by key, in a RocksDB store; a join
- * with a table; and a stream that is written as it came.
+ * The benchmark's queries in the Kafka Streams DSL: count and sum by key, in a RocksDB store, also by
+ * window; joins with a table and of two streams; and a stream that is written as it came.
  *
  * <pre>
  *   Main throughput TOPIC RECORDS    reads the topic from its beginning, then checks the store
+ *   Main tumble TOPIC RECORDS        the same, by windows of a minute
+ *   Main hop TOPIC RECORDS           the same, by a window of a minute every ten seconds
+ *   Main join LEFT RIGHT OUTPUT RECORDS   joins two topics from their beginning, RECORDS in both
  *   Main latency TOPIC OUTPUT        follows the topic and writes every change to OUTPUT until
  *                                    standard input ends
  *   Main enrich TOPIC USERS OUTPUT     after a line of standard input: joins the topic, from its
@@ -51,7 +58,15 @@ public final class Main {
 
     public static void main(String[] args) throws Exception {
         if (args.length == 3 && args[0].equals("throughput")) {
-            new Main().throughput(args[1], Long.parseLong(args[2]));
+            Main main = new Main();
+            main.drain(Long.parseLong(args[2]), (builder, seen) -> main.query(builder, args[1], Event.class, Total.class,
+                    Total::new, seen), main::contents, args[1]);
+        } else if (args.length == 3 && args[0].equals("tumble")) {
+            new Main().windows(args[1], Long.parseLong(args[2]), Windows.minutes(Duration.ofMinutes(1)));
+        } else if (args.length == 3 && args[0].equals("hop")) {
+            new Main().windows(args[1], Long.parseLong(args[2]), Windows.minutes(Duration.ofSeconds(10)));
+        } else if (args.length == 5 && args[0].equals("join")) {
+            new Main().join(args[1], args[2], args[3], Long.parseLong(args[4]));
         } else if (args.length == 3 && args[0].equals("latency")) {
             new Main().latency(args[1], args[2]);
         } else if (args.length == 3 && args[0].equals("echo")) {
@@ -59,7 +74,7 @@ public final class Main {
         } else if (args.length == 4 && args[0].equals("enrich")) {
             new Main().enrich(args[1], args[2], args[3]);
         } else {
-            throw new IllegalArgumentException("throughput TOPIC RECORDS | latency TOPIC OUTPUT | enrich TOPIC USERS OUTPUT | echo TOPIC OUTPUT");
+            throw new IllegalArgumentException("arguments: see Main.java");
         }
         System.exit(0);
     }
@@ -106,26 +121,40 @@ public final class Main {
         return streams;
     }
 
-    /** Reads the whole topic once. */
-    private void throughput(String topic, long records) throws Exception {
+    /** Sums by key and window. */
+    private void windows(String topic, long records, TimeWindows windows) throws Exception {
+        drain(records, (builder, seen) -> Windows.sum(builder, topic, windows, seen), Windows::contents, topic);
+    }
+
+    /** Joins two topics. */
+    private void join(String left, String right, String output, long records) throws Exception {
+        AtomicLong matches = new AtomicLong();
+        drain(records, (builder, seen) -> Windows.join(builder, left, right, output, seen, matches),
+                streams -> "\"matches\":" + matches.get(), left, right);
+    }
+
+    /** Reads whole topics once; then says what it took and what is there. */
+    private void drain(long records, BiConsumer<StreamsBuilder, Runnable> topology, Function<KafkaStreams, String> result,
+            String... topics) throws Exception {
         Properties p = settings();
         p.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
         StreamsBuilder builder = new StreamsBuilder();
         Meter meter = new Meter(records);
-        query(builder, topic, Event.class, Total.class, Total::new, meter::count);
+        topology.accept(builder, meter::count);
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             KafkaStreams streams = start(builder, p);
             meter.await(600);
-            while (committed(admin, topic) < records) {
+            while (committed(admin, Set.of(topics)) < records) {
                 Thread.sleep(5);
             }
             double cpu = meter.cpuSoFar();
             double seconds = meter.secondsSoFar();
             System.out.printf(Locale.ROOT,
                     "{\"records\":%d,\"seconds\":%.3f,\"rate\":%.0f,\"committed_seconds\":%.3f,\"cpu_us\":%.3f,"
-                            + "\"peak_mb\":%d,%s}%n",
+                            + "\"peak_mb\":%d,\"state_mb\":%.0f,%s}%n",
                     records, meter.processingSeconds(), records / meter.processingSeconds(), seconds,
-                    cpu / records * 1e6, Meter.peakMegabytes(), contents(streams));
+                    cpu / records * 1e6, Meter.peakMegabytes(), Windows.megabytes(System.getProperty("state")),
+                    result.apply(streams));
             finish(admin, streams);
         }
     }
@@ -199,10 +228,10 @@ public final class Main {
         }
     }
 
-    /** How many records of the topic are committed as read. */
-    private long committed(Admin admin, String topic) throws Exception {
+    /** How many records of the topics are committed as read. */
+    private long committed(Admin admin, Set<String> topics) throws Exception {
         return admin.listConsumerGroupOffsets(application).partitionsToOffsetAndMetadata().get().entrySet().stream()
-                .filter(e -> e.getKey().topic().equals(topic) && e.getValue() != null)
+                .filter(e -> topics.contains(e.getKey().topic()) && e.getValue() != null)
                 .mapToLong(e -> e.getValue().offset())
                 .sum();
     }

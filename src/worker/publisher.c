@@ -10,8 +10,8 @@
  * than a clean OK the producer is closed, another one is opened, which settles
  * what was in doubt, and the position in Kafka is read again.
  *
- * At least once.  Records go out as they come; what was acknowledged is stored
- * here, and what was not is sent again after a crash.  Header kstream_seq numbers
+ * At least once.  Records go out as they come, in runs that begin KS_PACE_MS apart at
+ * least; what was acknowledged is stored here, and what was not is sent again after a crash.  Header kstream_seq numbers
  * the records without a gap, so that a consumer can drop those it has seen.  The
  * position in Kafka is noted now and then only, for the two checks below.
  *
@@ -76,7 +76,8 @@
 #define KS_COUNT_MS			60000	/* between two counts of the partitions */
 #define KS_TRIM_MS			100		/* between two tries to give space back */
 #define KS_TRIM_IDLE_MS		500		/* the same where nothing is to be published */
-#define KS_STORE_MS			10		/* at least once: between two stores of nothing but acknowledgements */
+#define KS_STORE_MS			10		/* at least once: between two stores of what was acknowledged */
+#define KS_PACE_MS			5		/* at least once: shortest time from one run to the next */
 #define KS_GROW_RUNS		64		/* runs after which they may grow again, where records were refused */
 #define KS_STICKY_RECORDS	64		/* records without a key that go to one partition in a row */
 
@@ -142,6 +143,8 @@ struct KsPublisher
 	int64		read_to;		/* position to read on from */
 	XLogRecPtr	flush_to;
 	TimestampTz read_at;
+	TimestampTz stored_at;
+	bool		storing;		/* the transaction under way stores "next" */
 	char	   *metadata;		/* of the commit under way */
 	int64		sent_chain;		/* at least once: hash over everything sent */
 	List	   *run_ends;		/* RunEnd *, oldest first */
@@ -499,6 +502,17 @@ must_wait_for_run(const KsPublisher *p)
 		(p->refusal->limit < KS_RUN_RECORDS || p->refusal->suspect >= p->next.position);
 }
 
+/*
+ * At least once: many small runs cost the broker more than a little patience costs
+ * the records, since the client sends a request for each partition.  What comes
+ * after a pause goes out at once.
+ */
+static bool
+keeps_pace(const KsPublisher *p)
+{
+	return !p->sink->exactly_once && !TimestampDifferenceExceeds(p->read_at, GetCurrentTimestamp(), KS_PACE_MS);
+}
+
 /* A run was taken as a whole: after many of them, larger ones are tried again. */
 static void
 run_was_taken(KsPublisher *p)
@@ -718,6 +732,13 @@ flush(KsPublisher *p)
 
 /* ---------------------------------------------------------------- transactions */
 
+/* At least once: is it time to store what was acknowledged? */
+static bool
+store_is_due(const KsPublisher *p)
+{
+	return p->unstored && TimestampDifferenceExceeds(p->stored_at, GetCurrentTimestamp(), KS_STORE_MS);
+}
+
 /* Stores what is published and gets the next run. */
 static void
 store_and_read(KsPublisher *p)
@@ -725,8 +746,13 @@ store_and_read(KsPublisher *p)
 	TimestampTz now = GetCurrentTimestamp();
 	KsSinkRow  *fresh;
 
-	if (p->unstored)
+	/* a copy that lags a little costs nothing but sending again after a crash */
+	p->storing = p->unstored && (p->sink->exactly_once || store_is_due(p));
+	if (p->storing)
+	{
 		ks_published_store(p->sink->id, &p->next);
+		p->stored_at = now;
+	}
 	/* what is stored may be thrown away once it has committed: next time */
 	if (TimestampDifferenceExceeds(p->trimmed_at, now, KS_TRIM_MS))
 	{
@@ -773,8 +799,11 @@ ks_publisher_committed(KsPublisher *p)
 		p->look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOOK_MS);
 		return;
 	}
-	p->stored = p->next;
-	p->unstored = false;
+	if (p->storing)
+	{
+		p->stored = p->next;
+		p->unstored = p->storing = false;
+	}
 	p->sent = 0;
 	p->read_to = p->run.position + p->run.nrecords;
 	p->state = p->run.nrecords > 0 ? PUB_FLUSH : PUB_IDLE;
@@ -866,7 +895,7 @@ step(KsPublisher *p)
 		case PUB_COMPARE:
 			return KS_PRODUCER_OK;
 		case PUB_READ:
-			return must_wait_for_run(p) ? KS_PRODUCER_AGAIN : KS_PRODUCER_OK;
+			return must_wait_for_run(p) || keeps_pace(p) ? KS_PRODUCER_AGAIN : KS_PRODUCER_OK;
 		case PUB_IDLE:
 			return idle(p);
 		case PUB_FLUSH:
@@ -956,28 +985,28 @@ handle_outcome(KsPublisher *p, KsProducerOutcome outcome)
 	ks_producer_throw(p->producer, psprintf("publish \"%s\"", p->name));
 }
 
-/* At least once: is it time to store what was acknowledged? */
-static bool
-store_is_due(const KsPublisher *p)
-{
-	return p->unstored && TimestampDifferenceExceeds(p->read_at, GetCurrentTimestamp(), KS_STORE_MS);
-}
-
 /* When to call again without an event. */
 static TimestampTz
 call_at(const KsPublisher *p)
 {
+	TimestampTz at;
+
 	switch (p->state)
 	{
 		case PUB_WATCH:
 		case PUB_LOCATE:
 			return p->look_at;
+		case PUB_READ:
+			if (keeps_pace(p))
+				return TimestampTzPlusMilliseconds(p->read_at, KS_PACE_MS);
+			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
 		case PUB_IDLE:
+			at = TimestampTzPlusMilliseconds(p->heartbeat_at, KS_HEARTBEAT_MS);
 			if (p->bulky)
-				return TimestampTzPlusMilliseconds(p->trimmed_at, KS_TRIM_IDLE_MS + 1);
+				at = Min(at, TimestampTzPlusMilliseconds(p->trimmed_at, KS_TRIM_IDLE_MS + 1));
 			if (p->unstored)
-				return TimestampTzPlusMilliseconds(p->read_at, KS_STORE_MS + 1);
-			return TimestampTzPlusMilliseconds(p->heartbeat_at, KS_HEARTBEAT_MS);
+				at = Min(at, TimestampTzPlusMilliseconds(p->stored_at, KS_STORE_MS + 1));
+			return at;
 		default:
 			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
 	}
@@ -1012,7 +1041,7 @@ ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
 	else if (outcome != KS_PRODUCER_AGAIN)
 		handle_outcome(p, outcome);
 	if (outcome == KS_PRODUCER_OK &&
-		(p->state == PUB_COMPARE || (p->state == PUB_READ && !must_wait_for_run(p))))
+		(p->state == PUB_COMPARE || (p->state == PUB_READ && !must_wait_for_run(p) && !keeps_pace(p))))
 		need = KS_NEED_TRANSACTION;
 	else if (outcome != KS_PRODUCER_OK)
 		need = KS_NEED_EVENT;

@@ -592,7 +592,7 @@ class Generator:
                 continue
             if col.type.name == "oid" or "'" in col.text and "::" not in col.text and "(" not in col.text:
                 continue
-            if "jsonb_object_agg" in text and col.type.ambiguous:
+            if ("object_agg" in text or "xmlagg" in text) and col.type.ambiguous:
                 continue
             if "lk.my_disc" in text and col.type.klass == "citext":
                 continue

@@ -494,12 +494,18 @@ run_limit(const KsPublisher *p)
 	return left > 0 ? (int) Min(left, p->refusal->limit) : p->refusal->limit;
 }
 
-/* At least once: is a record looked for that the topic refuses?  Then one run is on its way at a time. */
+/* Is a record looked for that the topic refuses? */
+static bool
+searches(const KsPublisher *p)
+{
+	return p->refusal->limit < KS_RUN_RECORDS || p->refusal->suspect >= p->next.position;
+}
+
+/* At least once: while a record is looked for one run is on its way at a time. */
 static bool
 must_wait_for_run(const KsPublisher *p)
 {
-	return p->run_ends != NIL &&
-		(p->refusal->limit < KS_RUN_RECORDS || p->refusal->suspect >= p->next.position);
+	return p->run_ends != NIL && searches(p);
 }
 
 /*
@@ -732,11 +738,12 @@ flush(KsPublisher *p)
 
 /* ---------------------------------------------------------------- transactions */
 
-/* At least once: is it time to store what was acknowledged? */
+/* At least once: is it time to store what was acknowledged?  The search for a record ends with an error: before that. */
 static bool
 store_is_due(const KsPublisher *p)
 {
-	return p->unstored && TimestampDifferenceExceeds(p->stored_at, GetCurrentTimestamp(), KS_STORE_MS);
+	return p->unstored &&
+		(searches(p) || TimestampDifferenceExceeds(p->stored_at, GetCurrentTimestamp(), KS_STORE_MS));
 }
 
 /* Stores what is published and gets the next run. */

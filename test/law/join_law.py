@@ -187,6 +187,7 @@ def main():
     for process in jobs:
         process.start()
     running, compared, count = args.jobs, 0, collections.Counter()
+    shown = started
     while running:
         try:
             item = queue.get(timeout=180)
@@ -200,6 +201,10 @@ def main():
         seed, kind, text, done = item
         count[kind] += 1
         compared += done
+        if time.time() - shown > 15:
+            shown = time.time()
+            print("  %d joins, %d comparisons, %d mismatches, %.0f s" % (
+                sum(count.values()), compared, count["mismatch"], shown - started), flush=True)
         if kind == "mismatch":
             print("  FAILED  seed %d: %s" % (seed, text), flush=True)
             if args.stop:

@@ -117,7 +117,7 @@ end_of_time();
 	my $error;
 
 	# a server that comes back, or a query that failed by the last fault, is waited for
-	wait_for(60, sub { ($error = sql_error($node, $db, 'SELECT kstream.wait(timeout => $$2 min$$)')) !~ /^KS002|not yet accepting|starting up/ });
+	wait_for(60, sub { ($error = sql_error($node, $db, 'SELECT kstream.wait(timeout => $$2 min$$)')) !~ /^KS002|not yet accepting|starting up|in recovery mode/ });
 	is($error, '', 'all queries get to the end');
 }
 archive_topic($node, $db, $_->[0], "$_->[1]_archive") foreach ([ $left, 'l' ], [ $right, 'r' ]);

@@ -23,7 +23,6 @@
 #define KS_SERVE_EVERY		512		/* records between two looks at events */
 #define KS_RING_START		1024
 #define KS_REPORT_CHUNK		256		/* reports taken out of an event at once */
-#define KS_REPORT_WAIT_MS	10		/* for the report that says why a transaction failed */
 
 /* Makes room for one more record in the ring. */
 static void
@@ -305,14 +304,8 @@ ks_refuse_record(KsProducer *producer, rd_kafka_resp_err_t err, KsOutTopic *topi
 	if (outcome == KS_PRODUCER_TOO_LARGE || outcome == KS_PRODUCER_TOPIC_MISSING)
 		return ks_producer_fail(producer, err, NULL, &failure, producer->state);
 
-	/* The transaction has failed, or the whole producer: why?  The report may be on its way still. */
+	/* The transaction has failed, or the whole producer: why? */
 	ks_producer_serve(producer);
-	for (int i = 0; i < KS_REPORT_WAIT_MS && producer->ring.pending > 0 &&
-		 producer->failure.err == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
-	{
-		pg_usleep(1000);
-		ks_producer_serve(producer);
-	}
 	if (producer->failure.err == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		failure.sequence = -1;

@@ -62,63 +62,31 @@ def ratio(runs, label, name):
         print(f"{label}: {rate:.1f} times Kafka Streams' throughput, {cpu:.1f} times less CPU per record")
 
 
-def throughput(runs):
-    """The table of the drains of a full topic."""
-    names = [n for n in ("drain", "kstream-10k", "streams-10k", "kstream-1m", "streams-1m") if n in runs]
-    if not names:
-        return
-    print("| measurement | records/s (median) | all runs | CPU us per record | peak MB | without shared buffers | runs | right |")
-    print("|---|---:|---|---:|---:|---:|---:|---|")
-    for name in names:
-        each = " ".join(f"{r['rate'] / 1000:,.0f}k" for r in runs[name])
-        right = "yes" if all(r["ok"] for r in runs[name]) else "NO"
-        print(f"| {name} | {cell(median(runs, name, 'rate'), 0)} | {each} | {cell(median(runs, name, 'cpu_us'), 2)} "
-              f"| {cell(median(runs, name, 'peak_mb'), 0)} | {cell(median(runs, name, 'private_mb'), 0)} "
-              f"| {len(runs[name])} | {right} |")
-    print()
-    for keys in ("10k", "1m"):
-        ratio(runs, f"{keys} keys", keys)
-    print()
+CPU, PEAK = ("CPU us per record", "cpu_us", 2), ("peak MB", "peak_mb", 0)
 
 
-def windows(runs):
-    """The table of windows and joins of streams."""
-    names = [f"{system}-{what}" for what in ("tumble", "hop", "join") for system in ("kstream", "streams")]
+def rates(runs, names, ratios, *columns):
+    """A table of measurements of throughput with these columns (heading, field,
+    digits), and below it the ratios (label, name)."""
     names = [n for n in names if n in runs]
     if not names:
         return
-    print("| measurement | records/s (median) | each run | CPU us per record | peak MB | state MB | runs | right |")
-    print("|---|---:|---|---:|---:|---:|---:|---|")
+    print("| measurement | records/s (median) | each run | %s | runs | right |" % " | ".join(heading for heading, _, _ in columns))
+    print("|---|---:|---|%s---:|---|" % ("---:|" * len(columns)))
     for name in names:
         each = " ".join(f"{r['rate'] / 1000:,.0f}k" for r in runs[name])
+        cells = " | ".join(cell(median(runs, name, field), digits) for _, field, digits in columns)
         right = "yes" if all(r["ok"] for r in runs[name]) else "NO"
-        print(f"| {name} | {cell(median(runs, name, 'rate'), 0)} | {each} | {cell(median(runs, name, 'cpu_us'), 2)} "
-              f"| {cell(median(runs, name, 'peak_mb'), 0)} | {cell(median(runs, name, 'state_mb'), 0)} "
-              f"| {len(runs[name])} | {right} |")
+        print(f"| {name} | {cell(median(runs, name, 'rate'), 0)} | {each} | {cells} | {len(runs[name])} | {right} |")
     print()
-    for what in ("tumble", "hop", "join"):
-        ratio(runs, what, what)
+    for label, name in ratios:
+        ratio(runs, label, name)
     print()
 
 
-def output(runs):
-    """The table of the joins into another topic."""
-    names = [f"{system}-enrich-{guarantee}" for guarantee in ("eos", "alo") for system in ("kstream", "streams")]
-    names = [n for n in names if n in runs]
-    if not names:
-        return
-    print("| measurement | records/s (median) | each run | from the start s | CPU us per record | peak MB | private MB | runs | right |")
-    print("|---|---:|---|---:|---:|---:|---:|---:|---|")
-    for name in names:
-        each = " ".join(f"{r['rate'] / 1000:.0f}k" for r in runs[name])
-        right = "yes" if all(r["ok"] for r in runs[name]) else "NO"
-        print(f"| {name} | {cell(median(runs, name, 'rate'), 0)} | {each} | {cell(median(runs, name, 'from_start_s'), 2)} "
-              f"| {cell(median(runs, name, 'cpu_us'), 2)} | {cell(median(runs, name, 'peak_mb'), 0)} "
-              f"| {cell(median(runs, name, 'private_mb'), 0)} | {len(runs[name])} | {right} |")
-    print()
-    for guarantee in ("eos", "alo"):
-        ratio(runs, f"join, {guarantee}", f"enrich-{guarantee}")
-    print()
+def both(*names):
+    """The measurements of these names, of both systems."""
+    return [f"{system}-{name}" for name in names for system in ("kstream", "streams")]
 
 
 def latency(runs):
@@ -145,9 +113,12 @@ def main():
     print()
     print(machine())
     print()
-    throughput(runs)
-    windows(runs)
-    output(runs)
+    rates(runs, ["drain", *both("10k", "1m")], [("10k keys", "10k"), ("1m keys", "1m")],
+          CPU, PEAK, ("without shared buffers", "private_mb", 0))
+    rates(runs, both("tumble", "hop", "join"), [(name, name) for name in ("tumble", "hop", "join")],
+          CPU, PEAK, ("state MB", "state_mb", 0))
+    rates(runs, both("enrich-eos", "enrich-alo"), [("join, eos", "enrich-eos"), ("join, alo", "enrich-alo")],
+          ("from the start s", "from_start_s", 2), CPU, PEAK, ("private MB", "private_mb", 0))
     latency(runs)
     if disturbed:
         print(f"{disturbed} runs began while something else used more than a quarter of a core: repeat on a quiet machine")

@@ -122,6 +122,11 @@ record() {
 	[ "$4" = true ] || wrong=$((wrong + 1))
 }
 
+# record_if_equal NAME RUN LINE FOUND EXPECTED: keeps a result, which is right when what was found is what was expected.
+record_if_equal() {
+	record "$1" "$2" "$3" "$([ "$4" = "$5" ] && echo true || echo false)"
+}
+
 # Removes the stream and its table, and waits until the worker has gone.
 drop_query() {
 	sql "DROP FOREIGN TABLE IF EXISTS events CASCADE" >/dev/null
@@ -129,9 +134,23 @@ drop_query() {
 		log "a worker is still there"
 }
 
+# Bytes of a query's tables, all of them, in MB.
+state_mb() {
+	sql "SELECT sum(bytes) / 1048576 FROM kstream.stat_store WHERE name = '$1'"
+}
+
+# run_query NAME RUN RELATION RECORDS EXPECTED SQL: resumes a query, watches it, and checks what the SQL gives.
+run_query() {
+	local line
+	wait_quiet
+	line=$("$cache/bin/watch" "$conninfo" "$3" "$4") || die "$1 failed"
+	sql "SELECT kstream.wait('$3')" >/dev/null
+	record_if_equal "$1" "$2" "{\"state_mb\":$(state_mb "$3"),${line#\{}" "$(sql "$6")" "$5"
+}
+
 # make_query TOPIC SELECT-LIST OPTIONS: the stream and the table.
 make_query() {
-	sql "SELECT kstream.create_stream('events', 'user_id text, item text, amount numeric, ts bigint, tus bigint, note text',
+	sql "SELECT kstream.create_stream('events', '$event_columns',
 			topic => '$1');
 		SELECT kstream.create_table_as('totals', 'SELECT user_id, $2 FROM events GROUP BY user_id'$3)" >/dev/null ||
 		die "could not make the query"
@@ -139,13 +158,11 @@ make_query() {
 
 # kstream_throughput NAME TOPIC RUN
 kstream_throughput() {
-	local line found expected=expect_$2
+	local expected=expect_$2
 	drop_query
 	make_query "$2" "count(*) AS n, sum(amount) AS total" ", paused => true"
-	wait_quiet
-	line=$("$cache/bin/watch" "$conninfo" totals "$records") || die "$1 failed"
-	found=$(sql "SELECT sum(n) || ' ' || (sum(total) * 100)::bigint || ' ' || count(*) FROM totals")
-	record "$1" "$3" "$line" "$([ "$found" = "${!expected}" ] && echo true || echo false)"
+	run_query "$1" "$3" totals "$records" "${!expected}" \
+		"SELECT sum(n) || ' ' || (sum(total) * 100)::bigint || ' ' || count(*) FROM totals"
 	drop_query
 	sql "CHECKPOINT"
 }
@@ -157,108 +174,23 @@ streams() {
 		-cp "$cache/classes:$cache/lib/*" kstream.bench.Main "$@"
 }
 
-# ---------------------------------------------------------------- windows and joins of streams
-
-# Bytes of a query's tables, all of them, in MB.
-state_mb() {
-	sql "SELECT sum(bytes) / 1048576 FROM kstream.stat_store WHERE name = '$1'"
-}
-
-# run_query NAME RUN RELATION RECORDS EXPECTED SQL: resumes a query, watches it, and checks what the SQL gives.
-run_query() {
-	local line found
-	wait_quiet
-	line=$("$cache/bin/watch" "$conninfo" "$3" "$4") || die "$1 failed"
-	sql "SELECT kstream.wait('$3')" >/dev/null
-	found=$(sql "$6")
-	record "$1" "$2" "{\"state_mb\":$(state_mb "$3"),${line#\{}" "$([ "$found" = "$5" ] && echo true || echo false)"
-}
-
-# The sums by window: how many windows a record is in.
-windows_of() {
-	case $1 in
-		*-hop) echo 6 ;;
-		*) echo 1 ;;
-	esac
-}
-
-# kstream_windows NAME RUN
-kstream_windows() {
-	local from="events e, kstream.hop(e._timestamp, '10 s', '1 min') w" n
-	[ "$1" != kstream-tumble ] || from="(SELECT *, kstream.tumble(_timestamp, '1 min') AS w FROM events) e"
-	n=$(windows_of "$1")
-	drop_query
-	sql "SELECT kstream.create_stream('events', 'user_id text, item text, amount numeric, ts bigint, tus bigint, note text',
-			topic => 'events10k');
-		SELECT kstream.create_table_as('totals', \$\$SELECT user_id, w, count(*) AS n, sum(amount) AS total FROM $from
-			GROUP BY user_id, w\$\$, grace => '10 s', paused => true)" >/dev/null || die "could not make the query"
-	set -- "$1" "$2" $expect_events10k
-	run_query "$1" "$2" totals "$records" "$(($3 * n)) $(($4 * n))" \
-		"SELECT sum(n) || ' ' || (sum(total) * 100)::bigint FROM totals"
-	drop_query
-	sql "CHECKPOINT"
-}
-
-# streams_windows NAME RUN
-streams_windows() {
-	local line n found
-	n=$(windows_of "$1")
+# run_streams NAME RUN EXPECTED FIELDS ARGUMENT...: runs it to its end, and checks these fields of what it says.
+run_streams() {
+	local name=$1 run_number=$2 expected=$3 fields=$4 line one found=
+	shift 4
 	streams_options=()
 	wait_quiet
-	line=$(streams "${1#streams-}" events10k "$records") || die "$1 failed"
-	found="$(field "$line" count) $(field "$line" cents)"
-	set -- "$1" "$2" $expect_events10k
-	record "$1" "$2" "$line" "$([ "$found" = "$(($3 * n)) $(($4 * n))" ] && echo true || echo false)"
+	line=$(streams "$@") || die "$name failed"
+	for one in $fields; do
+		found="$found${found:+ }$(field "$line" "$one")"
+	done
+	record_if_equal "$name" "$run_number" "$line" "$found" "$expected"
 }
-
-# The condition of the join; and how many pairs of records of both topics meet it, by plain SQL over the topics.
-join_condition="a.user_id = b.user_id AND b._timestamp BETWEEN a._timestamp - interval '1 min' AND a._timestamp + interval '1 min'"
-count_matches() {
-	make_sides
-	sql "SET work_mem = '1GB'; SET enable_nestloop = off; SELECT count(*) FROM lefts a JOIN rights b ON $join_condition"
-	sql "DROP FOREIGN TABLE lefts, rights"
-}
-
-# The streams of both topics.
-make_sides() {
-	sql "SELECT kstream.create_stream(s, 'user_id text, item text, amount numeric, ts bigint, tus bigint, note text', topic => s)
-		FROM unnest('{lefts,rights}'::text[]) s" >/dev/null || die "could not make the streams"
-}
-
-# kstream_join NAME RUN
-kstream_join() {
-	sql "DROP FOREIGN TABLE IF EXISTS lefts, rights CASCADE"
-	drop_query
-	make_sides
-	sql "SELECT kstream.create_table_as('pairs', \$\$SELECT a.user_id, a.item, a.amount, b.item AS item2, b.amount AS amount2
-			FROM lefts a JOIN rights b ON $join_condition\$\$, grace => '10 s', paused => true)" >/dev/null ||
-		die "could not make the query"
-	run_query "$1" "$2" pairs $((records / 2 * 2)) "$matches" "SELECT count(*) FROM pairs"
-	sql "DROP FOREIGN TABLE lefts, rights CASCADE"
-	drop_query
-	sql "CHECKPOINT"
-}
-
-# streams_join NAME RUN
-streams_join() {
-	local line
-	make_topic "$1_$2"
-	streams_options=()
-	wait_quiet
-	line=$(streams join lefts rights "$1_$2" $((records / 2 * 2))) || die "$1 failed"
-	record "$1" "$2" "$line" "$([ "$(field "$line" matches)" = "$matches" ] && echo true || echo false)"
-}
-
-# ---------------------------------------------------------------- the same by Kafka Streams, and latency
 
 # streams_throughput NAME TOPIC RUN
 streams_throughput() {
-	local line found expected=expect_$2
-	streams_options=()
-	wait_quiet
-	line=$(streams throughput "$2" "$records") || die "$1 failed"
-	found="$(field "$line" count) $(field "$line" cents) $(field "$line" keys)"
-	record "$1" "$3" "$line" "$([ "$found" = "${!expected}" ] && echo true || echo false)"
+	local expected=expect_$2
+	run_streams "$1" "$3" "${!expected}" "count cents keys" throughput "$2" "$records"
 }
 
 # drain NAME TOPIC RUN
@@ -289,7 +221,7 @@ kstream_latency() {
 	wait_quiet
 	line=$("$cache/bin/latency" "$bootstrap" "$topic" $rate $warmup $duration "$worker" table "$conninfo" totals) || die "$1 failed"
 	n=$(sql "SELECT sum(n) FROM totals")
-	record "$1" "$2" "$line" "$([ "$n" = "$(field "$line" records)" ] && echo true || echo false)"
+	record_if_equal "$1" "$2" "$line" "$n" "$(field "$line" records)"
 	drop_query
 }
 
@@ -310,6 +242,69 @@ streams_latency() {
 	line=$("$cache/bin/latency" "$bootstrap" "$topic" $rate $warmup $duration "$streams_pid" topic "$topic.out") || die "$1 failed"
 	stop_streams
 	record "$1" "$2" "$line" true
+}
+
+# ---------------------------------------------------------------- windows and joins of streams
+
+# expect_windows NAME: records and cents over all windows; with *-hop a record is in six of them.
+expect_windows() {
+	local n=1
+	[ "${1#*-}" != hop ] || n=6
+	set -- $expect_events10k
+	echo "$(($1 * n)) $(($2 * n))"
+}
+
+# kstream_windows NAME RUN
+kstream_windows() {
+	local from="events e, kstream.hop(e._timestamp, '10 s', '1 min') w"
+	[ "$1" != kstream-tumble ] || from="(SELECT *, kstream.tumble(_timestamp, '1 min') AS w FROM events) e"
+	drop_query
+	sql "SELECT kstream.create_stream('events', '$event_columns',
+			topic => 'events10k');
+		SELECT kstream.create_table_as('totals', \$\$SELECT user_id, w, count(*) AS n, sum(amount) AS total FROM $from
+			GROUP BY user_id, w\$\$, grace => '10 s', paused => true)" >/dev/null || die "could not make the query"
+	run_query "$1" "$2" totals "$records" "$(expect_windows "$1")" \
+		"SELECT sum(n) || ' ' || (sum(total) * 100)::bigint FROM totals"
+	drop_query
+	sql "CHECKPOINT"
+}
+
+# streams_windows NAME RUN
+streams_windows() {
+	run_streams "$1" "$2" "$(expect_windows "$1")" "count cents" "${1#streams-}" events10k "$records"
+}
+
+# How many pairs of records of both topics the join has, by plain SQL over the topics.
+count_matches() {
+	make_sides
+	sql "SET work_mem = '1GB'; SET enable_nestloop = off; SELECT count(*) FROM lefts a JOIN rights b ON $join_condition"
+	sql "DROP FOREIGN TABLE lefts, rights"
+}
+
+# The streams of both topics.
+make_sides() {
+	sql "SELECT kstream.create_stream(s, '$event_columns', topic => s)
+		FROM unnest('{lefts,rights}'::text[]) s" >/dev/null || die "could not make the streams"
+}
+
+# kstream_join NAME RUN
+kstream_join() {
+	sql "DROP FOREIGN TABLE IF EXISTS lefts, rights CASCADE"
+	drop_query
+	make_sides
+	sql "SELECT kstream.create_table_as('pairs', \$\$SELECT a.user_id, a.item, a.amount, b.item AS item2, b.amount AS amount2
+			FROM lefts a JOIN rights b ON $join_condition\$\$, grace => '10 s', paused => true)" >/dev/null ||
+		die "could not make the query"
+	run_query "$1" "$2" pairs "$records" "$matches" "SELECT count(*) FROM pairs"
+	sql "DROP FOREIGN TABLE lefts, rights CASCADE"
+	drop_query
+	sql "CHECKPOINT"
+}
+
+# streams_join NAME RUN
+streams_join() {
+	make_topic "$1_$2"
+	run_streams "$1" "$2" "$matches" matches join lefts rights "$1_$2" "$records"
 }
 
 # ---------------------------------------------------------------- to another topic
@@ -359,7 +354,7 @@ kstream_enrich() {
 	local line topic="$1_$2"
 	make_topic "$topic"
 	drop_output
-	sql "SELECT kstream.create_stream('events', 'user_id text, item text, amount numeric, ts bigint, tus bigint, note text',
+	sql "SELECT kstream.create_stream('events', '$event_columns',
 			topic => 'events10k');
 		SELECT kstream.create_table('users', 'user_id text PRIMARY KEY, name text, country text, tier text', topic => 'users')" \
 		>/dev/null && sql "SELECT kstream.wait('users')" >/dev/null && sql "ANALYZE users" &&
@@ -391,7 +386,7 @@ measure_echo() {
 	local line
 	wait_quiet
 	line=$("$cache/bin/latency" "$bootstrap" "$1_$2" $rate $warmup $duration "$3" topic "$1_$2.out") || die "$1 failed"
-	record "$1" "$2" "$line" "$([ "$(field "$line" looks)" = "$(field "$line" records)" ] && echo true || echo false)"
+	record_if_equal "$1" "$2" "$line" "$(field "$line" looks)" "$(field "$line" records)"
 }
 
 # kstream_echo NAME RUN
@@ -400,7 +395,7 @@ kstream_echo() {
 	make_topic "$topic"
 	make_topic "$topic.out"
 	drop_output
-	sql "SELECT kstream.create_stream('events', 'user_id text, item text, amount numeric, ts bigint, tus bigint, note text',
+	sql "SELECT kstream.create_stream('events', '$event_columns',
 			topic => '$topic');
 		SELECT kstream.create_stream_as('echoed', 'SELECT user_id, item, amount, ts, tus FROM events', topic => '$topic.out',
 			guarantee => '$(guarantee_of "$1")')" >/dev/null || die "$1: could not make the query"

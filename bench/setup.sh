@@ -94,3 +94,7 @@ wait_quiet() {
 		[ "$others" -ge 25 ] || return 0
 	done
 }
+
+# The columns of every stream of the benchmark's records, and the condition of a join of two of them.
+event_columns='user_id text, item text, amount numeric, ts bigint, tus bigint, note text'
+join_condition="a.user_id = b.user_id AND b._timestamp BETWEEN a._timestamp - interval '1 min' AND a._timestamp + interval '1 min'"

@@ -14,7 +14,6 @@ import org.apache.kafka.clients.admin.ListTopicsOptions;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
-import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StoreQueryParameters;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
@@ -236,22 +235,13 @@ public final class Main {
                 .sum();
     }
 
-    /** What the store holds: groups, records, and the sum in hundredths. */
+    /** What the store holds. */
     private String contents(KafkaStreams streams) {
         ReadOnlyKeyValueStore<String, Total> store =
                 streams.store(StoreQueryParameters.fromNameAndType(STORE, QueryableStoreTypes.keyValueStore()));
-        long keys = 0;
-        long count = 0;
-        long cents = 0;
-        try (KeyValueIterator<String, Total> rows = store.all()) {
-            while (rows.hasNext()) {
-                KeyValue<String, Total> row = rows.next();
-                keys++;
-                count += row.value.n;
-                cents += Math.round(row.value.total * 100);
-            }
+        try (KeyValueIterator<String, Total> all = store.all()) {
+            return Total.contents(all);
         }
-        return String.format(Locale.ROOT, "\"count\":%d,\"cents\":%d,\"keys\":%d", count, cents, keys);
     }
 
     /** Stops and removes what would burden the next run: changelogs and local state. */

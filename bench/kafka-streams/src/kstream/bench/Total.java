@@ -1,5 +1,9 @@
 package kstream.bench;
 
+import java.util.Iterator;
+import java.util.Locale;
+import org.apache.kafka.streams.KeyValue;
+
 /** The state of one key: count and sum. */
 public class Total {
     public long n;
@@ -9,6 +13,20 @@ public class Total {
     void add(Event event) {
         n++;
         total += event.amount;
+    }
+
+    /** What a store holds: records, their sum in hundredths, and rows. */
+    static <K> String contents(Iterator<KeyValue<K, Total>> all) {
+        long rows = 0;
+        long count = 0;
+        long cents = 0;
+        while (all.hasNext()) {
+            Total row = all.next().value;
+            rows++;
+            count += row.n;
+            cents += Math.round(row.total * 100);
+        }
+        return String.format(Locale.ROOT, "\"count\":%d,\"cents\":%d,\"keys\":%d", count, cents, rows);
     }
 
     /** With the newest producer's time, for the measurement of latency. */

@@ -4,13 +4,11 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.Locale;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.stream.Stream;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
-import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StoreQueryParameters;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.kstream.Consumed;
@@ -76,22 +74,13 @@ final class Windows {
                 .to(output, Produced.with(Serdes.String(), new JsonSerde<>(Event.Pair.class)));
     }
 
-    /** What the store holds: records over all windows, their sum in hundredths, and rows. */
+    /** What the store holds, over all windows. */
     static String contents(KafkaStreams streams) {
         ReadOnlyWindowStore<String, Total> store =
                 streams.store(StoreQueryParameters.fromNameAndType(STORE, QueryableStoreTypes.windowStore()));
-        long rows = 0;
-        long count = 0;
-        long cents = 0;
         try (KeyValueIterator<Windowed<String>, Total> all = store.all()) {
-            while (all.hasNext()) {
-                KeyValue<Windowed<String>, Total> row = all.next();
-                rows++;
-                count += row.value.n;
-                cents += Math.round(row.value.total * 100);
-            }
+            return Total.contents(all);
         }
-        return String.format(Locale.ROOT, "\"count\":%d,\"cents\":%d,\"keys\":%d", count, cents, rows);
     }
 
     /** Megabytes of a directory. */

@@ -39,11 +39,15 @@
 /* How long destroying one handle, or all of them at exit, may hold us up. */
 #define KS_DESTROY_BUDGET_MS	1500
 
+/* How long a handle may take to leave its transaction before it is destroyed. */
+#define KS_LEAVE_MS				50
+
 /* What the helper thread needs; it frees all of it. */
 typedef struct KsDestroyJob
 {
 	KsCaller   *caller;
 	rd_kafka_t *rk;
+	bool		transactional;
 	rd_kafka_queue_t *mainq;
 	rd_kafka_queue_t *queue;
 	rd_kafka_topic_t **topics;
@@ -75,6 +79,24 @@ ks_monotonic_ms(void)
 	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+/*
+ * Makes a handle leave its transaction.  The library counts a request that adds
+ * partitions to a transaction after it has sent it (2.0.2 to 2.15 at least); while
+ * the handle is destroyed, a broker's thread may fail the request before it is
+ * counted, and an assertion ends the process.  In a transaction that is being
+ * aborted no such request is sent.  The rest of the abort may happen or not: who
+ * comes next undoes what is left open.  Without a transaction, or when it is
+ * being committed, the call is refused and changes nothing.
+ */
+static void
+ks_leave_transaction(rd_kafka_t *rk)
+{
+	rd_kafka_error_t *error = rd_kafka_abort_transaction(rk, KS_LEAVE_MS);
+
+	if (error)
+		rd_kafka_error_destroy(error);
+}
+
 /* Thread body: takes one handle apart.  Runs no Postgres code. */
 static void *
 ks_destroy_thread(void *arg)
@@ -83,6 +105,8 @@ ks_destroy_thread(void *arg)
 
 	if (job->caller)
 		ks_caller_end(job->caller);
+	if (job->transactional)
+		ks_leave_transaction(job->rk);
 	for (int i = 0; i < job->ntopics; i++)
 		rd_kafka_topic_destroy(job->topics[i]);
 	free(job->topics);
@@ -162,6 +186,7 @@ ks_client_destroy(KsClient *client, int64 deadline_ms)
 		return;					/* out of memory: the exit guard remains */
 	job->caller = client->caller;
 	job->rk = client->rk;
+	job->transactional = client->transactional;
 	job->mainq = client->mainq;
 	job->queue = client->queue;
 	job->topics = client->topics;
@@ -343,6 +368,7 @@ ks_client_start(KsClient *client, KsClientRole role, rd_kafka_conf_t *conf)
 	rd_kafka_conf_set_opaque(conf, client->shared);
 	rd_kafka_conf_set_error_cb(conf, ks_client_error_callback);
 	rd_kafka_conf_set_closesocket_cb(conf, ks_client_close_socket);
+	client->transactional = role == KS_CLIENT_TRANSACTIONAL;
 	client->rk = ks_new_handle(role, conf, errstr, sizeof(errstr));
 	if (client->rk == NULL)
 	{

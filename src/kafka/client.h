@@ -37,6 +37,7 @@ typedef struct KsClient
 	char	   *server;			/* name of the foreign server */
 	List	   *secrets;		/* values never to be shown (char *) */
 
+	bool		transactional;	/* of role KS_CLIENT_TRANSACTIONAL */
 	bool		shows_debug;	/* the user has asked for debugging lines */
 
 	/* What the events told (logbridge.c) */

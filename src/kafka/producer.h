@@ -65,9 +65,8 @@ typedef enum KsProducerState
 	KS_PRODUCER_CONNECTING,
 	KS_PRODUCER_READY,
 	KS_PRODUCER_IN_TRANSACTION,
-	KS_PRODUCER_FAILED,			/* transaction cannot be committed: abort it (polite) or close */
+	KS_PRODUCER_FAILED,			/* transaction cannot be committed: close, which undoes it */
 	KS_PRODUCER_COMMITTING,
-	KS_PRODUCER_ABORTING,
 	KS_PRODUCER_DEAD			/* every call gives the same outcome again: close */
 } KsProducerState;
 
@@ -204,12 +203,6 @@ extern KsProducerOutcome ks_producer_send(KsProducer *producer, const KsOutRecor
  */
 extern KsProducerOutcome ks_producer_commit(KsProducer *producer, const char *topic,
 											int64 position, const char *metadata, int slice_ms);
-
-/*
- * Undoes a transaction that is open or has failed, so that readers need not
- * wait until it times out; the producer is ready again after OK.
- */
-extern KsProducerOutcome ks_producer_abort(KsProducer *producer, int slice_ms);
 
 /*
  * Takes in what has arrived.  Idempotent mode: call it when the event descriptor

@@ -262,8 +262,7 @@ ks_producer_partition_count(KsProducer *producer, const char *name, int *count, 
 
 	if (producer->state == KS_PRODUCER_DEAD)
 		return producer->error.outcome;
-	if (producer->state == KS_PRODUCER_CONNECTING || producer->state == KS_PRODUCER_COMMITTING ||
-		producer->state == KS_PRODUCER_ABORTING)
+	if (producer->state == KS_PRODUCER_CONNECTING || producer->state == KS_PRODUCER_COMMITTING)
 		return ks_producer_unfinished(producer);	/* one thing at a time */
 	topic = ks_producer_topic(producer, name);
 	if (producer->asked == NULL)

@@ -23,6 +23,7 @@
 #define KS_SERVE_EVERY		512		/* records between two looks at events */
 #define KS_RING_START		1024
 #define KS_REPORT_CHUNK		256		/* reports taken out of an event at once */
+#define KS_REPORT_WAIT_MS	100		/* at most, for the one that says why a transaction failed */
 
 /* Makes room for one more record in the ring. */
 static void
@@ -286,6 +287,7 @@ ks_refuse_record(KsProducer *producer, rd_kafka_resp_err_t err, KsOutTopic *topi
 				 const KsOutRecord *record)
 {
 	KsRecordFailure failure = {0};
+	int64		deadline = ks_producer_clock() + KS_REPORT_WAIT_MS;
 	KsProducerOutcome outcome;
 	bool		fenced;
 
@@ -304,8 +306,11 @@ ks_refuse_record(KsProducer *producer, rd_kafka_resp_err_t err, KsOutTopic *topi
 	if (outcome == KS_PRODUCER_TOO_LARGE || outcome == KS_PRODUCER_TOPIC_MISSING)
 		return ks_producer_fail(producer, err, NULL, &failure, producer->state);
 
-	/* The transaction has failed, or the whole producer: why? */
-	ks_producer_serve(producer);
+	/* The transaction has failed, or the whole producer: why?  The report may be on its way. */
+	do
+		ks_producer_serve(producer);
+	while (producer->failure.err == RD_KAFKA_RESP_ERR_NO_ERROR && producer->ring.pending > 0 &&
+		   ks_producer_wait(producer, deadline));
 	if (producer->failure.err == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		failure.sequence = -1;

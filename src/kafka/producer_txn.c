@@ -96,25 +96,6 @@ ks_body_commit(KsCall *call)
 	ks_call_set_error(call, rd_kafka_commit_transaction(call->rk, call->timeout_ms));
 }
 
-/* Body of a call: aborts. */
-static void
-ks_body_abort(KsCall *call)
-{
-	int64		deadline = ks_producer_clock() + call->timeout_ms;
-
-	for (;;)
-	{
-		int64		left = deadline - ks_producer_clock();
-		rd_kafka_error_t *error = rd_kafka_abort_transaction(call->rk, Max(left, 1));
-		bool		retriable = error && rd_kafka_error_is_retriable(error);
-
-		ks_call_set_error(call, error);
-		if (!retriable || ks_call_unwanted(call) || left <= KS_RETRY_PAUSE_MS)
-			return;
-		(void) poll(NULL, 0, KS_RETRY_PAUSE_MS);
-	}
-}
-
 /* Refuses a call in a state where it makes no sense: a bug of the caller's. */
 static _Noreturn void
 ks_wrong_state(KsProducer *producer, const char *call)
@@ -375,48 +356,6 @@ ks_producer_commit(KsProducer *producer, const char *topic, int64 position,
 		outcome = ks_offsets_done(producer, call);
 		if (outcome != KS_PRODUCER_AGAIN)
 			return outcome;
-	} while (ks_producer_wait(producer, deadline));
-	return ks_producer_unfinished(producer);
-}
-
-/* Undoes a transaction; see producer.h. */
-KsProducerOutcome
-ks_producer_abort(KsProducer *producer, int slice_ms)
-{
-	int64		deadline = ks_producer_clock() + slice_ms;
-
-	if (producer->state == KS_PRODUCER_DEAD)
-		return producer->error.outcome;
-	if (producer->state == KS_PRODUCER_IN_TRANSACTION || producer->state == KS_PRODUCER_FAILED)
-	{
-		KsCall	   *call;
-
-		if (ks_call_running(producer->client))
-			return ks_producer_unfinished(producer);
-		call = ks_call_make(producer->client, ks_body_abort);
-		call->timeout_ms = producer->timeout_ms;
-		producer->asked = NULL;
-		ks_call_start(producer->client, call);
-		producer->state = KS_PRODUCER_ABORTING;
-	}
-	if (producer->state != KS_PRODUCER_ABORTING)
-		ks_wrong_state(producer, "abort");
-
-	do
-	{
-		KsCall	   *call;
-
-		ks_producer_serve(producer);
-		call = ks_call_finished(producer->client);
-		if (call == NULL)
-			continue;
-		if (call->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-			return ks_producer_fail_call(producer, call, KS_PRODUCER_DEAD);
-		ks_call_free(call);
-		ks_producer_serve(producer);
-		ks_producer_forget_records(producer);
-		producer->state = KS_PRODUCER_READY;
-		return KS_PRODUCER_OK;
 	} while (ks_producer_wait(producer, deadline));
 	return ks_producer_unfinished(producer);
 }

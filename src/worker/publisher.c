@@ -10,10 +10,11 @@
  * than a clean OK the producer is closed, another one is opened, which settles
  * what was in doubt, and the position in Kafka is read again.
  *
- * At least once.  Records go out as they come, in runs that begin KS_PACE_MS apart at
- * least; what was acknowledged is stored here, and what was not is sent again after a crash.  Header kstream_seq numbers
- * the records without a gap, so that a consumer can drop those it has seen.  The
- * position in Kafka is noted now and then only, for the two checks below.
+ * At least once.  Records go out as they come, in runs that begin KS_PACE_MS apart
+ * at least; what was acknowledged is stored here, and what was not is sent again
+ * after a crash.  Header kstream_seq numbers the records without a gap, so that a
+ * consumer can drop those it has seen.  The position in Kafka is noted now and then
+ * only, for the two checks below.
  *
  * Only what is durable is published: the transaction log is flushed up to a
  * point behind every commit that the reading snapshot saw.  Otherwise a crash
@@ -501,13 +502,6 @@ searches(const KsPublisher *p)
 	return p->refusal->limit < KS_RUN_RECORDS || p->refusal->suspect >= p->next.position;
 }
 
-/* At least once: while a record is looked for one run is on its way at a time. */
-static bool
-must_wait_for_run(const KsPublisher *p)
-{
-	return p->run_ends != NIL && searches(p);
-}
-
 /*
  * At least once: many small runs cost the broker more than a little patience costs
  * the records, since the client sends a request for each partition.  What comes
@@ -517,6 +511,13 @@ static bool
 keeps_pace(const KsPublisher *p)
 {
 	return !p->sink->exactly_once && !TimestampDifferenceExceeds(p->read_at, GetCurrentTimestamp(), KS_PACE_MS);
+}
+
+/* At least once: is it too early for the next run?  While a record is looked for one is on its way at a time. */
+static bool
+must_wait(const KsPublisher *p)
+{
+	return (p->run_ends != NIL && searches(p)) || keeps_pace(p);
 }
 
 /* A run was taken as a whole: after many of them, larger ones are tried again. */
@@ -738,12 +739,16 @@ flush(KsPublisher *p)
 
 /* ---------------------------------------------------------------- transactions */
 
-/* At least once: is it time to store what was acknowledged?  The search for a record ends with an error: before that. */
+/*
+ * Is it time to store what is published?  At least once it may lag a little, which
+ * costs nothing but sending again after a crash; but the search for a record ends
+ * with an error, and it is stored before that.
+ */
 static bool
 store_is_due(const KsPublisher *p)
 {
 	return p->unstored &&
-		(searches(p) || TimestampDifferenceExceeds(p->stored_at, GetCurrentTimestamp(), KS_STORE_MS));
+		(p->sink->exactly_once || searches(p) || TimestampDifferenceExceeds(p->stored_at, GetCurrentTimestamp(), KS_STORE_MS));
 }
 
 /* Stores what is published and gets the next run. */
@@ -753,8 +758,7 @@ store_and_read(KsPublisher *p)
 	TimestampTz now = GetCurrentTimestamp();
 	KsSinkRow  *fresh;
 
-	/* a copy that lags a little costs nothing but sending again after a crash */
-	p->storing = p->unstored && (p->sink->exactly_once || store_is_due(p));
+	p->storing = store_is_due(p);
 	if (p->storing)
 	{
 		ks_published_store(p->sink->id, &p->next);
@@ -902,7 +906,7 @@ step(KsPublisher *p)
 		case PUB_COMPARE:
 			return KS_PRODUCER_OK;
 		case PUB_READ:
-			return must_wait_for_run(p) || keeps_pace(p) ? KS_PRODUCER_AGAIN : KS_PRODUCER_OK;
+			return must_wait(p) ? KS_PRODUCER_AGAIN : KS_PRODUCER_OK;
 		case PUB_IDLE:
 			return idle(p);
 		case PUB_FLUSH:
@@ -1048,7 +1052,7 @@ ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
 	else if (outcome != KS_PRODUCER_AGAIN)
 		handle_outcome(p, outcome);
 	if (outcome == KS_PRODUCER_OK &&
-		(p->state == PUB_COMPARE || (p->state == PUB_READ && !must_wait_for_run(p) && !keeps_pace(p))))
+		(p->state == PUB_COMPARE || (p->state == PUB_READ && !must_wait(p))))
 		need = KS_NEED_TRANSACTION;
 	else if (outcome != KS_PRODUCER_OK)
 		need = KS_NEED_EVENT;

@@ -40,7 +40,7 @@ static const char *const outcome_names[] = {
 };
 
 static const char *const state_names[] = {
-	"unconnected", "connecting", "ready", "in_transaction", "failed", "committing", "aborting", "dead"
+	"unconnected", "connecting", "ready", "in_transaction", "failed", "committing", "dead"
 };
 
 /* An outcome as a result. */
@@ -305,15 +305,6 @@ kp_commit_by_events(PG_FUNCTION_ARGS)
 			PG_RETURN_TEXT_P(cstring_to_text("no event"));
 		wait_for_producer(60000);
 	}
-}
-
-PG_FUNCTION_INFO_V1(kp_abort);
-
-/* (slice) -> outcome */
-Datum
-kp_abort(PG_FUNCTION_ARGS)
-{
-	return outcome_text(ks_producer_abort(producer, PG_GETARG_INT32(0)));
 }
 
 PG_FUNCTION_INFO_V1(kp_poll);

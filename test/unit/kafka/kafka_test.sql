@@ -42,7 +42,6 @@ CREATE FUNCTION kp_send(topic text, part int, key text, value text, ms bigint, h
 CREATE FUNCTION kp_fill(topic text, parts int, first bigint, count bigint, size int) RETURNS text AS 'ks_kafka_test' LANGUAGE C;
 CREATE FUNCTION kp_commit(topic text, pos bigint, meta text, slice int) RETURNS text AS 'ks_kafka_test' LANGUAGE C;
 CREATE FUNCTION kp_commit_by_events(topic text, pos bigint, meta text, ms int) RETURNS text AS 'ks_kafka_test' LANGUAGE C;
-CREATE FUNCTION kp_abort(slice int) RETURNS text AS 'ks_kafka_test' LANGUAGE C;
 CREATE FUNCTION kp_poll(slice int) RETURNS text AS 'ks_kafka_test' LANGUAGE C;
 CREATE FUNCTION kp_acked() RETURNS bigint AS 'ks_kafka_test' LANGUAGE C;
 CREATE FUNCTION kp_pending() RETURNS text AS 'ks_kafka_test' LANGUAGE C;

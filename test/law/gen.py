@@ -269,6 +269,8 @@ class Generator:
         if not options:
             return None
         text, kind = self.rng.choice(options)
+        if col.type.name == "textci" and kind == "text":
+            kind = "textci"  # it keeps its collation, with which not all can be done
         return Col("(%s)" % text.format(col.text), TYPES[kind] if kind in TYPES else T["nums"])
 
     def expr(self, cols, depth=0):

@@ -399,7 +399,7 @@ sub unexpected_log_lines
 
 	return join "\n", grep {
 		/TRAP|PANIC|Assert|leak|corrupt|server process .* was terminated by signal (?!9\b)/
-		  && !/Connection|leaked/
+		  && !/Connection|leaked|HINT:  This probably means that some data is corrupted/
 	} split /\n/, PostgreSQL::Test::Utils::slurp_file($node->logfile);
 }
 

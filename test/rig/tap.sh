@@ -19,22 +19,42 @@ if [ -z "${TESTS:-}" ] && [ -z "${KS_LONG:-}" ]; then
 	tests=$(grep -L '^# Long:' $tests)
 fi
 
-# prove judges; the tally counts its tests one by one.
-for test in $tests; do
-	name=$(basename "$test" .pl)
+# run_test FILE: runs one, and prints it in one piece when it is over.
+run_test() {
+	local name status passed failed from
+	name=$(basename "$1" .pl)
+	from=$(date +%s)
 	log "tap: $name"
-	(cd "$work" && as_server timeout -k 10 "${KS_TAP_LIMIT:-300}" prove --verbose --merge \
-		-I "$pgxs_test/perl" -I "$KS_TOP/test/perl" "$test" 2>&1) | tee "$work.$name.out" |
-		grep --line-buffered -E '^(ok|not ok|#|Result|Dubious|Bailout|Failed)'
-	status=${PIPESTATUS[0]}
+	(cd "$work" && as_server timeout -k 10 "${KS_TAP_LIMIT:-400}" prove --verbose --merge \
+		-I "$pgxs_test/perl" -I "$KS_TOP/test/perl" "$1") >"$work.$name.out" 2>&1 </dev/null
+	status=$?
+	# prove judges; the tally counts its tests one by one
 	passed=$(grep -cE '^ok [0-9]' "$work.$name.out")
 	failed=$(grep -cE '^not ok [0-9]' "$work.$name.out")
-	if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
-		failed=1
-		log "tap: $name ended with code $status"
-		tail -5 "$work.$name.out"
-	fi
+	(
+		flock 9
+		grep -E '^(ok|not ok|#|Result|Dubious|Bailout|Failed)' "$work.$name.out"
+		if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
+			failed=1
+			log "tap: $name ended with code $status"
+			tail -5 "$work.$name.out"
+		fi
+		log "tap: $name: $passed passed, $failed failed in $(($(date +%s) - from)) s"
+		echo "$passed $failed $name" >>"$work.tallies"
+	) 9>"$work.lock"
+}
+
+# Most of the time they wait: two at a time.
+rm -f "$work.tallies"
+for test in $tests; do
+	while [ "$(jobs -pr | wc -l)" -ge "${KS_TAP_JOBS:-2}" ]; do wait -n; done
+	run_test "$test" &
+done
+wait
+while read -r passed failed name; do
 	KS_PASSED=$((KS_PASSED + passed))
 	KS_FAILED=$((KS_FAILED + failed))
-done
+	[ "$failed" = 0 ] || grep -E '^not ok' "$work.$name.out" | sed "s/^/tap: $name: /"
+done <"$work.tallies"
+[ "$(wc -l <"$work.tallies")" = "$(wc -w <<<"$tests")" ] || not_ok "tap: each test has a tally" "$(cat "$work.tallies")"
 tally

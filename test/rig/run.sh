@@ -24,6 +24,7 @@ run=
 total_passed=0
 total_failed=0
 summary=
+failures=
 
 # Every process that works in, or was started from, this run's directory.
 run_processes() {
@@ -96,6 +97,7 @@ suite() {
 	fi
 	total_passed=$((total_passed + passed))
 	total_failed=$((total_failed + failed))
+	[ "$failed" = 0 ] || failures="$failures$(printf '\n  %s:\n' "$name" && grep -E '^ *FAILED|^tap: ' "$run/log/$name.out" | head -20)"
 	summary="$summary$(printf '\n  %-10s %5d passed %5d failed %5d s' "$name" "$passed" "$failed" "$(($(date +%s) - from))")"
 }
 
@@ -162,6 +164,7 @@ if wants tap && [ -e "$KS_TOP/test/t" ]; then
 fi
 
 [ "$total_failed" = 0 ] || keep_logs
+[ -z "$failures" ] || log "what failed:$failures"
 log "all suites:$summary"
 printf '%d passed, %d failed\n' "$total_passed" "$total_failed"
 [ "$total_failed" = 0 ] && [ "$total_passed" -gt 0 ]

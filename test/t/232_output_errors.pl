@@ -10,6 +10,7 @@
 use strict;
 use warnings;
 
+use List::Util qw(uniq);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -61,13 +62,20 @@ sub sink_error
 	return query_until($node, $db, "SELECT last_error FROM kstream.sinks WHERE name = '$name'", $pattern, $seconds || 60);
 }
 
+# The same without what came again, which at least once allows.
+sub first_numbers
+{
+	return join ' ', uniq split / /, numbers($_[0]);
+}
+
 # Waits until a topic holds these numbers.
 sub becomes
 {
-	my ($topic, $wanted, $name) = @_;
+	my ($topic, $wanted, $name, $guarantee) = @_;
+	my $numbers = ($guarantee // '') eq 'at_least_once' ? \&first_numbers : \&numbers;
 
-	wait_for(60, sub { numbers($topic) eq $wanted });
-	is(numbers($topic), $wanted, $name) or diag(sql('SELECT name, state, position, last_error FROM kstream.sinks'));
+	wait_for(60, sub { $numbers->($topic) eq $wanted });
+	is($numbers->($topic), $wanted, $name) or diag(sql('SELECT name, state, position, last_error FROM kstream.sinks'));
 }
 
 # --- too large for the topic ---------------------------------------------------
@@ -83,13 +91,13 @@ foreach my $guarantee (qw(exactly_once at_least_once))
 		"$guarantee: the record that is too large is found and named");
 	is(sql("SELECT state, position, lag_rows FROM kstream.sinks WHERE name = '$short'"), 'failed|37|3', 'what is before it is published, what is behind it waits');
 	sql("SELECT kstream.resync('$short', 'skip')");
-	becomes($topic, join(' ', 1 .. 37, 39, 40), 'it is left out when told');
+	becomes($topic, join(' ', 1 .. 37, 39, 40), 'it is left out when told', $guarantee);
 	is(query_until($node, $db, "SELECT position, last_error IS NULL FROM kstream.sinks WHERE name = '$short'", '40|t', 30), '40|t', 'and all is well');
 	like(sql_error($node, $db, "SELECT kstream.resync('$short', 'skip')"), qr/55000: no record stops "$short"/, 'nothing is left out where nothing is refused');
 	sql("INSERT INTO $short (n, t) VALUES (41, repeat('y', 20000)), (42, 'small')");
 	like(sink_error($short, qr/record 40 of/), qr/record 40 of/, 'the next one stops it again');
 	kafkactl({ bootstrap => $server }, 'config', $topic, 'max.message.bytes=100000');
-	becomes($topic, join(' ', 1 .. 37, 39 .. 42), 'with a greater limit it goes on by itself');
+	becomes($topic, join(' ', 1 .. 37, 39 .. 42), 'with a greater limit it goes on by itself', $guarantee);
 }
 {
 	my $topic = create_topic('narrow', 1, bootstrap => $server, config => ['max.message.bytes=3000']);

@@ -8,16 +8,12 @@ on time out in SQL over the records consumed; only the watermark is taken from
 the catalog, after it was compared with what the records consumed allow.  Some
 cases keep their changes, which must fold to the table.
 """
-import argparse
 import collections
-import multiprocessing
-import os
-import sys
-import time
 
 import driver
 import fold
 import gen_join
+import jobs
 
 EPOCH = "timestamptz '2024-03-01 12:00:00+00'"
 
@@ -140,84 +136,20 @@ class JoinRun:
         return self.compared
 
 
-def job(number, args, deadline, queue):
-    name = "join%d_%d" % (os.getpid(), number)
-    driver.prepare_database(name)
-    db = driver.Database(name)
-    try:
-        for seed in range(args.seed + number, args.seed + args.cases, args.jobs):
-            if time.time() > deadline:
-                break
-            case = gen_join.JoinGenerator(seed).make(args.splits)
-            if db.ks.conn.closed or db.ref.conn.closed:
-                db.connect()
-            run = JoinRun(db, case)
-            try:
-                queue.put((seed, "ok", "", run.run()))
-            except driver.Mismatch as error:
-                queue.put((seed, "mismatch", str(error), run.compared))
-                if "connection lost" in str(error):
-                    time.sleep(3)
-                    db.connect()
-    finally:
-        db.close()
-        driver.drop_database(name)
-        queue.put(None)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--splits", type=int, default=3)
+    parser = jobs.parser(__doc__, 100)
     parser.add_argument("--show", action="store_true", help="print the queries of the cases and end")
-    parser.add_argument("--stop", action="store_true", help="end with the first failure")
     args = parser.parse_args()
+
+    def make(seed):
+        return gen_join.JoinGenerator(seed).make(args.splits)
 
     if args.show:
         for seed in range(args.seed, args.seed + args.cases):
-            case = gen_join.JoinGenerator(seed).make(args.splits)
+            case = make(seed)
             print(seed, case["grace"], gen_join.query_text(case))
         return
-    queue = multiprocessing.Queue()
-    started = time.time()
-    jobs = [multiprocessing.Process(target=job, args=(n, args, started + args.minutes * 60, queue)) for n in range(args.jobs)]
-    for process in jobs:
-        process.start()
-    running, compared, count = args.jobs, 0, collections.Counter()
-    shown = started
-    while running:
-        try:
-            item = queue.get(timeout=180)
-        except Exception:
-            print("  FAILED  a process of the test makes no progress")
-            count["mismatch"] += 1
-            break
-        if item is None:
-            running -= 1
-            continue
-        seed, kind, text, done = item
-        count[kind] += 1
-        compared += done
-        if time.time() - shown > 15:
-            shown = time.time()
-            print("  %d joins, %d comparisons, %d mismatches, %.0f s" % (
-                sum(count.values()), compared, count["mismatch"], shown - started), flush=True)
-        if kind == "mismatch":
-            print("  FAILED  seed %d: %s" % (seed, text), flush=True)
-            if args.stop:
-                break
-    for process in jobs:
-        process.join(1 if args.stop or running else 10)
-        if process.is_alive():
-            process.terminate()
-    total = sum(count.values())
-    print("  joins: %d cases, %d splits each, %d comparisons, %d mismatches, %.0f s" % (
-        total, args.splits, compared, count["mismatch"], time.time() - started))
-    print("law: %d equal, %d failed" % (count["ok"], count["mismatch"] + (total == 0)))
-    sys.exit(1 if count["mismatch"] or total == 0 else 0)
+    jobs.run(args, lambda db, seed: jobs.outcome_of(db, JoinRun(db, make(seed))))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ if [ -z "${KS_PGROOT:-}" ]; then
 fi
 "$here/../kafka/fetch.sh" || exit 1
 # two readers keep all records of five topics
-export KS_VERIFY_MEMORY=${KS_VERIFY_MEMORY:-1500m}
+export KS_VERIFY_MEMORY=${KS_VERIFY_MEMORY:-3g}
 python=python3
 "$python" -c 'import psycopg2' 2>/dev/null || python=/usr/bin/python3
 "$python" "$here/out.py" --work "$work/run" "$@"

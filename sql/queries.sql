@@ -91,6 +91,12 @@ SELECT kstream.step('strict');
 TABLE strict;
 SELECT kstream.step('strict');
 SELECT position FROM kstream.stat_partition WHERE query = 'strict';
+-- of several bad records, found branch by branch, the first one is named
+SELECT kstream.create_table_as('strict_too', 'SELECT id, a / b AS ratio FROM ratios WHERE id > 4 UNION ALL SELECT id, a / b FROM ratios WHERE id < 4', paused => true, on_error => 'stop');
+SELECT kstream.step('strict_too');
+SELECT kstream.step('strict_too');
+TABLE strict_too;
+DROP TABLE strict_too;
 
 -- an error that no record owns names the group
 SELECT kstream.create_table_as('inverse', 'SELECT id % 2 AS odd, 1 / (count(*) - 2) AS x FROM ratios GROUP BY 1', paused => true);

@@ -1,6 +1,6 @@
 /*
  * wal.c
- *		The end of the transaction log.
+ *		The end of the transaction log, here and on standbys.
  *
  * GetXLogInsertRecPtr tells where the next record will begin.  When the last one
  * ends with its page, that is behind the header of the next page, which is not
@@ -12,6 +12,10 @@
 
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/lwlock.h"
 
 #include "base/wal.h"
 
@@ -25,4 +29,22 @@ ks_wal_end(void)
 		SizeOfXLogLongPHD : SizeOfXLogShortPHD;
 
 	return offset <= header ? next - offset : next;
+}
+
+/*
+ * ks_wal_replicated: see wal.h.  SyncRepWaitForLSN() is of no use to a worker: it
+ * does not wait where synchronous_commit is off, and where it does, nothing else
+ * goes on.  The walsenders keep the position whether somebody waits for it or not.
+ */
+bool
+ks_wal_replicated(XLogRecPtr upto)
+{
+	bool		there;
+
+	if (SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
+		return true;
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	there = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] >= upto;
+	LWLockRelease(SyncRepLock);
+	return there;
 }

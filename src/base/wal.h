@@ -1,6 +1,6 @@
 /*
  * wal.h
- *		The end of the transaction log.
+ *		The end of the transaction log, here and on standbys.
  */
 #ifndef KS_WAL_H
 #define KS_WAL_H
@@ -10,5 +10,8 @@
 
 /* The end of the last record there is, which can be flushed to. */
 extern XLogRecPtr ks_wal_end(void);
+
+/* Have the synchronous standbys, if there are any, flushed it up to here? */
+extern bool ks_wal_replicated(XLogRecPtr upto);
 
 #endif							/* KS_WAL_H */

@@ -104,7 +104,9 @@ typedef struct KsPolledBatch
 	KsConsumer *consumer;		/* NULL: consumer is gone, and the messages with it */
 	MemoryContext mcxt;			/* holds this struct, headers and texts */
 	KsArrays	arrays;
-	int			nmessages;
+	int			nmessages;		/* of the records */
+	int			next;			/* behind them, messages next to end - 1 have arrived */
+	int			end;
 	dlist_node	node;
 	MemoryContextCallback callback;
 } KsPolledBatch;
@@ -447,7 +449,7 @@ ks_fill_headers(KsPolledBatch *batch, rd_kafka_message_t *message, KsRecord *rec
 	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return;
 	count = rd_kafka_header_cnt(headers);
-	rec->headers = MemoryContextAlloc(batch->mcxt, Max(count, 1) * sizeof(KsHeader));
+	rec->headers = MemoryContextAllocHuge(batch->mcxt, Max(count, 1) * sizeof(KsHeader));
 	for (size_t i = 0; i < count; i++)
 	{
 		KsHeader   *header = &rec->headers[rec->nheaders];
@@ -593,12 +595,13 @@ ks_take_noted_errors(KsConsumer *consumer, KsPolledBatch *batch, int max_events)
 }
 
 /*
- * Takes one message over into the batch, or drops and frees it.  Only records
- * keep their message; the other kinds need nothing of it.
+ * Takes the next message that has arrived over into the batch, or drops and frees
+ * it.  Only records keep their message; the other kinds need nothing of it.
  */
 static inline void
-ks_take_message(KsConsumer *consumer, KsPolledBatch *batch, rd_kafka_message_t *message)
+ks_take_message(KsConsumer *consumer, KsPolledBatch *batch)
 {
+	rd_kafka_message_t *message = batch->arrays.messages[batch->next];
 	KsTopic    *topic = message->rkt ? rd_kafka_topic_opaque(message->rkt) : NULL;
 	KsPartition *part = topic ? ks_get_partition(topic, message->partition) : NULL;
 	KsEvent    *event = &batch->pub.events[batch->pub.nevents];
@@ -608,6 +611,7 @@ ks_take_message(KsConsumer *consumer, KsPolledBatch *batch, rd_kafka_message_t *
 	if (likely(part && part->active && message->err == RD_KAFKA_RESP_ERR_NO_ERROR &&
 			   message->offset >= part->next))
 	{
+		batch->next++;
 		batch->arrays.messages[batch->nmessages++] = message;
 		batch->pub.bytes += ks_fill_record(batch, event, topic, message);
 		batch->pub.nevents++;
@@ -629,6 +633,7 @@ ks_take_message(KsConsumer *consumer, KsPolledBatch *batch, rd_kafka_message_t *
 		if (ks_take_error(consumer, batch, event, topic, part, message))
 			batch->pub.nevents++;
 	}
+	batch->next++;
 	rd_kafka_message_destroy(message);
 }
 
@@ -677,7 +682,9 @@ ks_batch_release(KsPolledBatch *batch)
 		return;
 	for (int i = 0; i < batch->nmessages; i++)
 		rd_kafka_message_destroy(batch->arrays.messages[i]);
-	batch->nmessages = 0;
+	for (int i = batch->next; i < batch->end; i++)
+		rd_kafka_message_destroy(batch->arrays.messages[i]);
+	batch->nmessages = batch->next = batch->end = 0;
 	batch->pub.nevents = 0;
 	batch->pub.events = NULL;
 	batch->pub.bytes = 0;
@@ -774,7 +781,6 @@ static void
 ks_take_arrived(KsConsumer *consumer, KsPolledBatch *batch, int max_events, Size max_bytes)
 {
 	rd_kafka_queue_t *queue = ks_client_queue(consumer->client);
-	rd_kafka_message_t *chunk[KS_CHUNK_MAX];
 	int			seen = 0;
 	int			want;
 	ssize_t		got;
@@ -784,9 +790,11 @@ ks_take_arrived(KsConsumer *consumer, KsPolledBatch *batch, int max_events, Size
 		Size		room = (max_bytes - batch->pub.bytes) / consumer->avg_bytes + 1;
 
 		want = Min(max_events - batch->pub.nevents, (int) Min(room, KS_CHUNK_MAX));
-		got = rd_kafka_consume_batch_queue(queue, 0, chunk, want);
-		for (int i = 0; i < got; i++)
-			ks_take_message(consumer, batch, chunk[i]);
+		got = rd_kafka_consume_batch_queue(queue, 0, batch->arrays.messages + batch->nmessages, want);
+		batch->next = batch->nmessages;
+		batch->end = batch->next + Max((int) got, 0);
+		while (batch->next < batch->end)
+			ks_take_message(consumer, batch);
 		if (got > 0)
 			seen += got;
 		if (batch->nmessages > 0)

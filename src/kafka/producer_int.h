@@ -72,6 +72,7 @@ struct KsProducer
 
 	int64		connect_ms;		/* when connecting began, by the monotonic clock */
 	int64		begun_ms;		/* of the transaction; 0: none */
+	int64		commit_ms;		/* when its commit began */
 	uint32		closed_sockets; /* when the last transaction began */
 	bool		transacted;		/* there was one */
 	KsCommitStep step;

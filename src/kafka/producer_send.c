@@ -183,6 +183,17 @@ ks_producer_forget_records(KsProducer *producer)
 		((KsOutTopic *) lfirst(lc))->used = false;
 }
 
+/* Records were dropped because of another one: the report that tells why may be on its way still. */
+static void
+ks_hear_reason(KsProducer *producer)
+{
+	int64		deadline = ks_producer_clock() + KS_REPORT_WAIT_MS;
+
+	while (ks_failure_weight(producer->failure.err) == 1 && producer->ring.pending > 0 &&
+		   ks_producer_wait(producer, deadline))
+		ks_producer_serve(producer);
+}
+
 /*
  * Makes an outcome of the record that failed, or of the producer, if either has.
  * The library tells why a transaction failed to whoever wants to begin another.
@@ -201,6 +212,8 @@ ks_producer_raise_failure(KsProducer *producer)
 		return ks_producer_fail(producer, err, text, NULL, state);
 	if (failure->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return KS_PRODUCER_OK;
+	if (ks_failure_weight(failure->err) == 1)
+		ks_hear_reason(producer);
 	if (producer->transactional_id && ks_failure_weight(failure->err) == 1)
 	{
 		rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);
@@ -287,10 +300,16 @@ ks_refuse_record(KsProducer *producer, rd_kafka_resp_err_t err, KsOutTopic *topi
 				 const KsOutRecord *record)
 {
 	KsRecordFailure failure = {0};
-	int64		deadline = ks_producer_clock() + KS_REPORT_WAIT_MS;
+	const char *text = NULL;
 	KsProducerOutcome outcome;
 	bool		fenced;
 
+	if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL && producer->ring.pending == 0)
+	{
+		/* nothing is in the queue, and there never will be room for it */
+		err = RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+		text = "the client's queue is smaller than the record, see option queue_buffering_max_kbytes";
+	}
 	if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 	{
 		ks_producer_serve(producer);
@@ -304,13 +323,10 @@ ks_refuse_record(KsProducer *producer, rd_kafka_resp_err_t err, KsOutTopic *topi
 	failure.count = 1;
 	outcome = ks_producer_outcome(err, &fenced);
 	if (outcome == KS_PRODUCER_TOO_LARGE || outcome == KS_PRODUCER_TOPIC_MISSING)
-		return ks_producer_fail(producer, err, NULL, &failure, producer->state);
+		return ks_producer_fail(producer, err, text, &failure, producer->state);
 
-	/* The transaction has failed, or the whole producer: why?  The report may be on its way. */
-	do
-		ks_producer_serve(producer);
-	while (producer->failure.err == RD_KAFKA_RESP_ERR_NO_ERROR && producer->ring.pending > 0 &&
-		   ks_producer_wait(producer, deadline));
+	/* The transaction has failed, or the whole producer: why? */
+	ks_producer_serve(producer);
 	if (producer->failure.err == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		failure.sequence = -1;

@@ -28,6 +28,7 @@
 #define KS_INIT_SLICE_MS	200		/* longest stay in init_transactions */
 #define KS_FLUSH_SLICE_MS	100		/* longest stay in flush */
 #define KS_RETRY_PAUSE_MS	20		/* after a call that failed at once */
+#define KS_COMMIT_GRACE_MS	2000	/* for a commit that takes its whole time, to say why */
 
 /* Body of a call: takes the transactional id over, however long that takes. */
 static void
@@ -270,6 +271,7 @@ ks_start_offsets(KsProducer *producer, const char *topic, int64 position, const 
 	producer->asked = NULL;
 	ks_call_start(producer->client, call);
 	producer->step = KS_COMMIT_OFFSETS;
+	producer->commit_ms = ks_producer_clock();
 	producer->state = KS_PRODUCER_COMMITTING;
 }
 
@@ -322,6 +324,7 @@ ks_producer_commit(KsProducer *producer, const char *topic, int64 position,
 				   const char *metadata, int slice_ms)
 {
 	int64		deadline = ks_producer_clock() + slice_ms;
+	int64		give_up;
 	KsProducerOutcome outcome;
 
 	if (ks_is_final(producer))
@@ -339,6 +342,7 @@ ks_producer_commit(KsProducer *producer, const char *topic, int64 position,
 	if (producer->state != KS_PRODUCER_COMMITTING)
 		ks_wrong_state(producer, "commit");
 
+	give_up = producer->commit_ms + producer->timeout_ms + KS_COMMIT_GRACE_MS;
 	do
 	{
 		KsCall	   *call;
@@ -356,6 +360,10 @@ ks_producer_commit(KsProducer *producer, const char *topic, int64 position,
 		outcome = ks_offsets_done(producer, call);
 		if (outcome != KS_PRODUCER_AGAIN)
 			return outcome;
-	} while (ks_producer_wait(producer, deadline));
+	} while (ks_producer_wait(producer, Min(deadline, give_up)));
+	/* the library heeds no time-out while it looks for the coordinator of the positions */
+	if (ks_producer_clock() >= give_up)
+		return ks_producer_fail(producer, RD_KAFKA_RESP_ERR__TIMED_OUT,
+								"the commit takes longer than the transaction may", NULL, KS_PRODUCER_DEAD);
 	return ks_producer_unfinished(producer);
 }

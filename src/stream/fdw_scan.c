@@ -27,6 +27,7 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/date.h"
 #include "utils/fmgrprotos.h"
@@ -34,6 +35,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "kafka/consumer.h"
 #include "stream/batch.h"
@@ -49,6 +51,7 @@
 /* Waiting for a broker: for one answer, for one poll, and without any progress. */
 #define REQUEST_TIMEOUT_MS	10000
 #define POLL_TIMEOUT_MS		500
+#define RETRY_PAUSE_MS		100
 #define STALL_TIMEOUT_MS	30000
 
 /* Empty polls after which a partition that ends before its captured end is done. */
@@ -780,6 +783,16 @@ take_event(KsScan *scan, const KsEvent *event)
 		unassign_partition(scan, partition);
 }
 
+/* The client has stopped the partition for an error that may pass. */
+static void
+read_again(KsScan *scan, int partition)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, RETRY_PAUSE_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	ks_consumer_assign(scan->consumer, scan->reader->def->topic, partition, scan->partitions[partition].next);
+}
+
 /* A partition cannot go on, or not now. */
 static void
 fetch_error(KsScan *scan, int partition, const KsEvent *event)
@@ -794,6 +807,7 @@ fetch_error(KsScan *scan, int partition, const KsEvent *event)
 			return;
 		case KS_FETCH_RETRY:
 			scan->trouble = MemoryContextStrdup(scan->cxt, reason);
+			read_again(scan, partition);
 			return;
 		case KS_FETCH_OUT_OF_RANGE:
 			reposition(scan, partition);

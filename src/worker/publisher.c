@@ -49,7 +49,6 @@
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
-#include "replication/syncrep.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -77,6 +76,7 @@
 #define KS_COUNT_MS			60000	/* between two counts of the partitions */
 #define KS_TRIM_MS			100		/* between two tries to give space back */
 #define KS_TRIM_IDLE_MS		500		/* the same where nothing is to be published */
+#define KS_STANDBY_MS		10		/* between two looks whether standbys have what is read */
 #define KS_STORE_MS			10		/* at least once: between two stores of what was acknowledged */
 #define KS_PACE_MS			5		/* at least once: shortest time from one run to the next */
 #define KS_GROW_RUNS		64		/* runs after which they may grow again, where records were refused */
@@ -727,14 +727,22 @@ note_position(KsPublisher *p)
 	return KS_PRODUCER_OK;
 }
 
-/* Waits until what was read is durable. */
-static void
+/*
+ * Is what was read durable?  The standbys are looked at, not waited for: other
+ * queries of the worker go on.
+ */
+static KsProducerOutcome
 flush(KsPublisher *p)
 {
 	XLogFlush(p->flush_to);
-	if (ks_output_durability == KS_OUTPUT_REPLICATED)
-		SyncRepWaitForLSN(p->flush_to, true);
+	if (ks_output_durability == KS_OUTPUT_REPLICATED && !ks_wal_replicated(p->flush_to))
+	{
+		if (TimestampDifferenceExceeds(p->read_at, GetCurrentTimestamp(), KS_LOOK_MS))
+			p->trouble = "waiting for a synchronous standby";
+		return KS_PRODUCER_AGAIN;
+	}
 	p->state = PUB_SEND;
+	return KS_PRODUCER_OK;
 }
 
 /* ---------------------------------------------------------------- transactions */
@@ -910,8 +918,7 @@ step(KsPublisher *p)
 		case PUB_IDLE:
 			return idle(p);
 		case PUB_FLUSH:
-			flush(p);
-			return KS_PRODUCER_OK;
+			return flush(p);
 		case PUB_SEND:
 			outcome = send_run(p);
 			if (outcome == KS_PRODUCER_OK)
@@ -1018,6 +1025,8 @@ call_at(const KsPublisher *p)
 			if (p->unstored)
 				at = Min(at, TimestampTzPlusMilliseconds(p->stored_at, KS_STORE_MS + 1));
 			return at;
+		case PUB_FLUSH:
+			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_STANDBY_MS);
 		default:
 			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
 	}
@@ -1032,7 +1041,7 @@ trim_is_due(const KsPublisher *p)
 
 /* See publisher.h. */
 KsPublisherNeed
-ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
+ks_publisher_work(KsPublisher *p, KsPublisherProgress *progress)
 {
 	KsProducerOutcome outcome = KS_PRODUCER_OK;
 	KsPublisherNeed need = KS_NEED_CALL;
@@ -1042,8 +1051,8 @@ ks_publisher_work(KsPublisher *p, bool woken, KsPublisherProgress *progress)
 	old = MemoryContextSwitchTo(p->call_cxt);
 	if (!p->sink->exactly_once && p->state >= PUB_READ)
 		outcome = take_acknowledged(p);
-	woken = woken && ks_log_version(p->sink->halves[0].rows) != p->outbox_version;
-	if (outcome == KS_PRODUCER_OK && p->state == PUB_IDLE && (woken || store_is_due(p) || trim_is_due(p)))
+	if (outcome == KS_PRODUCER_OK && p->state == PUB_IDLE &&
+		(ks_log_version(p->sink->halves[0].rows) != p->outbox_version || store_is_due(p) || trim_is_due(p)))
 		p->state = PUB_READ;
 	if (outcome == KS_PRODUCER_OK)
 		outcome = step(p);

@@ -35,8 +35,7 @@ typedef struct KsPublisherProgress
 extern KsPublisher *ks_publisher_open(int32 sink_id);
 extern void ks_publisher_close(KsPublisher *publisher);
 
-/* woken: the outbox may have got records. */
-extern KsPublisherNeed ks_publisher_work(KsPublisher *publisher, bool woken, KsPublisherProgress *progress);
+extern KsPublisherNeed ks_publisher_work(KsPublisher *publisher, KsPublisherProgress *progress);
 extern void ks_publisher_transact(KsPublisher *publisher);
 /* After the transaction of ks_publisher_transact has committed. */
 extern void ks_publisher_committed(KsPublisher *publisher);

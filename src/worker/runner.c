@@ -68,7 +68,7 @@ ks_runner_create(const KsRunnable *what)
 	r->batch_rows = what->batch_rows;
 	r->batch_interval_ms = what->batch_interval_ms;
 	r->has_error = what->has_error;
-	r->ready = r->woken = true;
+	r->ready = true;
 	ks_stat_state(r->id, r->generation, KS_STATE_STARTING, NULL);
 	return r;
 }
@@ -642,7 +642,6 @@ ks_runner_run(KsRunner *r)
 		ks_sink_run(r);
 		return;
 	}
-	r->woken = false;
 	fetched = fetch(r);
 	if (fetched > 0)
 		run_batch(r);

@@ -33,7 +33,6 @@ typedef struct KsRunner
 	bool		is_sink;
 	KsTask	   *task;			/* NULL: not open */
 	KsPublisher *publisher;		/* of a sink; NULL: not open */
-	bool		woken;			/* local logs and outboxes may have got records */
 	MemoryContext cxt;			/* of the open task */
 	bool		locked;			/* holds the query's lock */
 	bool		ready;			/* there may be something to do */

@@ -25,7 +25,6 @@
 typedef struct KsSinkTurn
 {
 	KsRunner   *runner;
-	bool		woken;
 	KsPublisherNeed need;
 	KsPublisherProgress progress;
 } KsSinkTurn;
@@ -37,7 +36,7 @@ work_body(void *arg)
 	KsSinkTurn *turn = arg;
 
 	ks_publisher_drain_eventfd(turn->runner->publisher);
-	turn->need = ks_publisher_work(turn->runner->publisher, turn->woken, &turn->progress);
+	turn->need = ks_publisher_work(turn->runner->publisher, &turn->progress);
 }
 
 /* transact_body: what is done inside one. */
@@ -67,7 +66,6 @@ failed(KsSinkTurn *turn, ErrorData *edata)
 		if (second != NULL)
 			FreeErrorData(second);
 	}
-	r->woken = true;
 	ks_runner_failed(r, edata);
 }
 
@@ -90,17 +88,15 @@ account(KsRunner *r, const KsPublisherProgress *progress)
 void
 ks_sink_run(KsRunner *r)
 {
-	KsSinkTurn	turn = {r, r->woken, KS_NEED_CALL};
+	KsSinkTurn	turn = {r, KS_NEED_CALL};
 	TimestampTz start = GetCurrentTimestamp();
 	ErrorData  *edata;
 
 	r->batch_at = start;
-	r->woken = false;
 	pgstat_report_activity(STATE_RUNNING, r->name);
 	do
 	{
 		edata = ks_unguarded(work_body, &turn);
-		turn.woken = false;
 		if (edata == NULL)
 			account(r, &turn.progress);
 		if (edata == NULL && turn.need == KS_NEED_TRANSACTION)

@@ -38,6 +38,7 @@
 #define KS_MAX_HOLDS 8
 #define KS_RELAUNCH_MS 500
 #define KS_BACKOFF_MAX_MS 60000
+#define KS_FORGET_PAUSE_MS 10000	/* until a database with workers that nobody may connect to is looked at again */
 
 typedef struct KsDatabaseSlot
 {
@@ -275,7 +276,10 @@ ks_database_probe(Oid database)
 	LWLockRelease(ks_lock(KS_LOCK_SLOTS));
 }
 
-/* ks_database_forget: the database is gone, or must not be connected to. */
+/*
+ * ks_database_forget: the database is gone, or must not be connected to.  Workers
+ * that are in it still keep its slot.
+ */
 void
 ks_database_forget(Oid database)
 {
@@ -283,8 +287,10 @@ ks_database_forget(Oid database)
 
 	LWLockAcquire(ks_lock(KS_LOCK_SLOTS), LW_EXCLUSIVE);
 	db = find_database(database, false);
-	if (db != NULL)
+	if (db != NULL && count_workers(database) == 0)
 		db->dboid = InvalidOid;
+	else if (db != NULL)
+		db->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_FORGET_PAUSE_MS);
 	LWLockRelease(ks_lock(KS_LOCK_SLOTS));
 }
 

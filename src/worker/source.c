@@ -352,8 +352,13 @@ take_error(KsSource *source, const KsEvent *event)
 	switch (event->code)
 	{
 		case KS_FETCH_OK:
+			break;
 		case KS_FETCH_RETRY:
-			strlcpy(source->trouble, event->message, sizeof(source->trouble));
+			/* the client has stopped the partition: open the task again */
+			set_pending(source, ERRCODE_CONNECTION_FAILURE,
+						psprintf("could not read topic \"%s\" partition %d at offset " INT64_FORMAT ": %s",
+								 def->topic, pos->partition, pos->next_offset, event->message),
+						"It is tried again by itself.");
 			break;
 		case KS_FETCH_OUT_OF_RANGE:
 			set_pending(source, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

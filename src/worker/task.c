@@ -576,11 +576,28 @@ cut_at_bad_record(KsTask *task, KsBadRow *bad)
 	}
 }
 
+/* The bad record that was read first; they are found branch by branch of a UNION ALL. */
+static KsBadRow *
+first_bad_record(List *bad)
+{
+	KsBadRow   *first = linitial(bad);
+	ListCell   *lc;
+
+	foreach(lc, bad)
+	{
+		KsBadRow   *row = lfirst(lc);
+
+		if (row->batch == first->batch && row->row < first->row)
+			first = row;
+	}
+	return first;
+}
+
 /* Remembers why the query stops, and where. */
 static void
 stop_at(KsTask *task, List *bad)
 {
-	KsBadRow   *row = linitial(bad);
+	KsBadRow   *row = first_bad_record(bad);
 	KsRecord   *rec = &row->batch->rows[row->row].rec;
 	KsStreamDef *def = row->batch->reader->def;
 	MemoryContext old = MemoryContextSwitchTo(task->cxt);

@@ -422,7 +422,7 @@ obey_catalog(KsCatalogView *view)
 		leave();
 	drop_changed(view);
 	show_stopped(view);
-	share_queries(view, Min(nlive, wanted));
+	share_queries(view, Max(Min(nlive, wanted), 1));
 }
 
 /*
@@ -504,7 +504,7 @@ obey_signals(void)
 		{
 			KsRunner   *r = lfirst(lc);
 
-			r->ready = r->woken = true;
+			r->ready = true;
 			if (r->is_sink && r->publisher != NULL)
 				r->retry_at = 0;	/* it waits for a time to do something else */
 		}
@@ -625,6 +625,19 @@ publish_rest(bool force, TimestampTz now)
 	return left ? TimestampTzPlusMilliseconds(now, 50) : 0;
 }
 
+/*
+ * signals_came: is there something for obey_signals?  What waits for a broker
+ * inside a batch may have taken the latch that told.
+ */
+static bool
+signals_came(void)
+{
+	KsSignals	now = ks_worker_signals();
+
+	return got_sigterm || ConfigReloadPending || now.local_records != seen.local_records ||
+		(now.definitions != seen.definitions && !reload_wanted);
+}
+
 /* idle_timeout: how long to sleep before something must be done without being told. */
 static long
 idle_timeout(TimestampTz now, TimestampTz next, TimestampTz safety)
@@ -695,6 +708,7 @@ worker_loop(void)
 		if (again)
 			(void) pgstat_report_stat(false);
 		next = earlier(next, ks_trim(now));
+		again = again || signals_came();
 		wait_for_events(again ? 0 : idle_timeout(now, earlier(next, reload_at), safety));
 	}
 }

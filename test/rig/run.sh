@@ -97,7 +97,7 @@ suite() {
 	fi
 	total_passed=$((total_passed + passed))
 	total_failed=$((total_failed + failed))
-	[ "$failed" = 0 ] || failures="$failures$(printf '\n  %s:\n' "$name" && grep -E '^ *FAILED|^tap: ' "$run/log/$name.out" | head -20)"
+	[ "$failed" = 0 ] || failures="$failures$(printf '\n  %s:\n' "$name" && grep -E 'FAILED|^tap: ' "$run/log/$name.out" | head -20)"
 	summary="$summary$(printf '\n  %-10s %5d passed %5d failed %5d s' "$name" "$passed" "$failed" "$(($(date +%s) - from))")"
 }
 

@@ -634,7 +634,7 @@ PG_FUNCTION_INFO_V1(kp_mock_coordinator);
 Datum
 kp_mock_coordinator(PG_FUNCTION_ARGS)
 {
-	rd_kafka_mock_coordinator_set(mock, "transaction", text_arg(fcinfo, 0), PG_GETARG_INT32(1));
+	rd_kafka_mock_coordinator_set(mock, text_arg(fcinfo, 0), text_arg(fcinfo, 1), PG_GETARG_INT32(2));
 	PG_RETURN_VOID();
 }
 

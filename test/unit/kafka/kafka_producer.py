@@ -359,6 +359,19 @@ def test_producer_small_queue():
     equal("queue: records", len(values("psmall", 2)), 1000)
     p.done()
 
+    make_server("tiny", "queue_buffering_max_kbytes '100'")
+    p = Producer("tiny", "psmall", "psmall")
+    p.connect()
+    p.begin()
+    p.send("psmall", 0, 1000)
+    equal("queue: a position", p.commit("psmall", 1001), "ok")
+    p.begin()
+    equal("queue: smaller than a record", p.send("psmall", 0, 1001, value="x" * 200000), "too_large")
+    equal("queue: which", (p.why("sequence"), p.state()), ("1001", "in_transaction"))
+    check("queue: why", "queue_buffering_max_kbytes" in p.why("message"), p.why("message"))
+    equal("queue: the rest", (p.send("psmall", 0, 1002), p.commit("psmall", 1003)), ("ok", "ok"))
+    p.done()
+
 
 def test_producer_volume():
     kafkactl("create", "pvolume", 4)
@@ -740,7 +753,7 @@ def mock_brokers_down():
 def mock_slow_end():
     m = Mock("transaction_timeout_ms '3000'")
     m.next()
-    m.one("SELECT kp_mock_coordinator(%s, 1)", m.tid)
+    m.one("SELECT kp_mock_coordinator('transaction', %s, 1)", m.tid)
     m.connect()
     m.begin()
     m.send("t", 0, 1)
@@ -759,6 +772,28 @@ def mock_slow_end():
     equal("slow: not to be used again", (m.begin(), m.state()), ("reopen", "dead"))
     ms = m.done()
     check("slow: close", ms < 2500, ms)
+    m.stop()
+
+
+def mock_lost_group_coordinator():
+    """The broker that keeps the positions dies, and no other takes its place: the library would wait for ever."""
+    m = Mock("transaction_timeout_ms '2000'")
+    m.next()
+    m.one("SELECT kp_mock_coordinator('transaction', %s, 1), kp_mock_coordinator('group', 'g', 2), kp_mock_leader('t', 0, 1)", m.tid)
+    m.connect()
+    m.begin()
+    m.send("t", 0, 1)
+    equal("lost: commit before", m.commit("t", 2), "ok")
+    m.begin()
+    m.send("t", 0, 2)
+    m.one("SELECT kp_mock_up(2, false)")
+    outcome, ms = elapsed(m.commit, "t", 3, "m", 20000)
+    check("lost: given up", outcome == "reopen" and ms < 8000, (outcome, ms))
+    ms = m.done()
+    check("lost: close", ms < 2500, ms)
+    m.one("SELECT kp_mock_up(2, true)")
+    m.next()
+    equal("lost: a new one", m.connect(), "ok")
     m.stop()
 
 
@@ -809,7 +844,7 @@ def mock_denied_topics():
     m = Mock("transaction_timeout_ms '9000'")
     m.one("SELECT kp_mock_topic('u', 1)")
     m.next()
-    m.one("SELECT kp_mock_coordinator(%s, 1)", m.tid)
+    m.one("SELECT kp_mock_coordinator('transaction', %s, 1)", m.tid)
     m.connect()
     m.begin()
     m.one("SELECT kp_mock_slow(1, %s, 29, 2000)", PARTITIONS)

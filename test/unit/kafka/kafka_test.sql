@@ -60,7 +60,7 @@ CREATE FUNCTION kp_mock_slow(broker int, api int, code int, ms int) RETURNS void
 CREATE FUNCTION kp_mock_left(broker int, api int) RETURNS int AS 'ks_kafka_test' LANGUAGE C;
 CREATE FUNCTION kp_mock_up(broker int, up bool) RETURNS void AS 'ks_kafka_test' LANGUAGE C;
 CREATE FUNCTION kp_mock_leader(topic text, part int, broker int) RETURNS void AS 'ks_kafka_test' LANGUAGE C;
-CREATE FUNCTION kp_mock_coordinator(id text, broker int) RETURNS void AS 'ks_kafka_test' LANGUAGE C;
+CREATE FUNCTION kp_mock_coordinator(kind text, id text, broker int) RETURNS void AS 'ks_kafka_test' LANGUAGE C;
 
 CREATE FOREIGN DATA WRAPPER kt VALIDATOR kt_validator;
 CREATE ROLE plain LOGIN;

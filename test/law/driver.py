@@ -490,6 +490,8 @@ def tolerate(differences, approx):
 
 def alike(a, b):
     """Equal, or two spellings of a key of which only one can stand in the table."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(alike, a, b))
     return a == b or str(a).strip().lower() == str(b).strip().lower()
 
 

@@ -26,6 +26,8 @@ my $proxy = $broker->{proxy};
 my $node = new_node(
 	'durability',
 	'synchronous_commit = off',
+	'wal_level = replica',
+	'max_wal_senders = 2',
 	'autovacuum = off',
 	'checkpoint_timeout = 1h',
 	'bgwriter_lru_maxpages = 0',
@@ -215,6 +217,32 @@ foreach my $point (qw(publish_begin publish_produced publish_commit publish_comm
 	is(scalar(grep { $numbers[$_] != $_ + 1 } 0 .. $#numbers), 0, 'in order');
 	ok(wait_for(30, sub { sql("SELECT sum(pg_table_size(r)) < 40 * 1024 * 1024 FROM kstream_catalog.sink, unnest(array[outbox0, outbox1]) r WHERE relation = 'backlog'::regclass") eq 't' }),
 		'and its space given back');
+}
+
+# --- a standby that must have it first ------------------------------------------
+
+{
+	my $topic = create_topic('replicated', 1, bootstrap => $server);
+	my $standby = PostgreSQL::Test::Cluster->new('standby');
+	my ($receiver, $detail);
+
+	$node->backup('base');
+	$standby->init_from_backup($node, 'base', has_streaming => 1);
+	$standby->start;
+	$node->append_conf('postgresql.conf', "synchronous_standby_names = '*'\nkstream.output_durability = 'replicated'\n");
+	$node->reload;
+	sql("SELECT kstream.create_stream('replicated', 'n int', topic => '$topic'); INSERT INTO replicated (n) VALUES (1)");
+	published('replicated');
+	wait_for(30, sub { ($receiver) = backend_pids($standby, "backend_type = 'walreceiver'") });
+	kill 'STOP', $receiver;
+	sql('INSERT INTO replicated (n) VALUES (2)');
+	$detail = query_until($node, $db, "SELECT detail FROM kstream.sinks WHERE name = 'replicated'", qr/standby/, 30);
+	is($detail, 'waiting for a synchronous standby', 'what a synchronous standby does not have waits, and says so');
+	is(join(' ', numbers($topic)), '1', 'and is not published');
+	kill 'CONT', $receiver;
+	published('replicated');
+	is(join(' ', numbers($topic)), '1 2', 'it is published when the standby has it');
+	$standby->stop;
 }
 
 is(unexpected_log_lines($node), '', 'nothing odd in the log');

@@ -126,6 +126,7 @@ sub compiled
 }
 
 sub producer_program { return compiled('chaos/producer', '-lrdkafka') }
+sub mock_program { return compiled('chaos/mock', '-lrdkafka') }
 
 # All committed records of a topic: [partition, offset, timestamp, key, value],
 # keys and values as bytes, undef for none.
@@ -459,7 +460,7 @@ sub command
 	print { $self->{in} } join("\t", @fields), "\n";
 	$self->{in}->flush;
 	$answer = readline $self->{out};
-	die "producer: @fields: " . ($answer || "no answer\n") unless defined $answer && $answer eq "ok\n";
+	die "@fields: " . ($answer || "no answer\n") unless defined $answer && $answer eq "ok\n";
 }
 
 # send($topic, $key, $value, partition =>, timestamp => ms, headers => [name, value, ...])
@@ -496,6 +497,23 @@ sub DESTROY
 	close $self->{in};
 	waitpid $self->{pid}, 0;
 }
+
+# The client library's mock cluster (test/chaos/mock.c); command() as of a producer.
+package KafkaTest::Mock;
+
+our @ISA = ('KafkaTest::Producer');
+
+sub new
+{
+	my ($class) = @_;
+	my $self = bless {}, $class;
+
+	$self->{pid} = IPC::Open2::open2($self->{out}, $self->{in}, KafkaTest::mock_program());
+	chomp($self->{bootstrap} = readline $self->{out});
+	return $self;
+}
+
+sub bootstrap { return $_[0]->{bootstrap} }
 
 # Makes trouble between clients and a broker: test/proxy.
 package KafkaTest::Proxy;

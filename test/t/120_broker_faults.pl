@@ -168,6 +168,33 @@ like(sql_error($node, $db, "SELECT kstream.wait('from_later', '2 s')"), qr/^KS00
 $node->safe_psql($db, "ALTER SERVER later OPTIONS (SET bootstrap_servers '$server')");
 is(query_until($node, $db, 'SELECT c > 0 FROM from_later', 't', 90), 't', 'it goes on when its server points to a broker');
 
+# --- errors of single partitions that pass -----------------------------------------
+
+{
+	my $mock = KafkaTest::Mock->new;
+	my $producer = KafkaTest::Producer->new($mock->bootstrap);
+	my @fetch_fails = ('errors', 1, -1);	# UNKNOWN_SERVER_ERROR
+	my $produce = sub {
+		$producer->send('passing', undef, qq({"id": $_}), partition => $_ % 2) foreach (@_);
+		$producer->flush;
+	};
+
+	$mock->command('topic', 'passing', 2);
+	$produce->(1 .. 6);
+	$node->safe_psql($db, "CREATE SERVER mocked FOREIGN DATA WRAPPER kstream OPTIONS (bootstrap_servers '" . $mock->bootstrap . "')");
+	$node->safe_psql($db, "SELECT kstream.create_stream('passing', 'id int', topic => 'passing', server => 'mocked')");
+	$node->safe_psql($db, "SELECT kstream.create_table_as('passed', 'SELECT id FROM passing')");
+	is(query_until($node, $db, 'SELECT count(*) FROM passed', '6', 30), '6', 'a query reads a mock cluster');
+	$mock->command(@fetch_fails, 3);
+	$produce->(7 .. 10);
+	is(query_until($node, $db, 'SELECT count(*) FROM passed', '10', 60), '10', 'a partition that could not be read for a moment is read on');
+	like(slurp_file($node->logfile), qr/could not read topic "passing" partition \d at offset 3: .*/, 'the log says so');
+	$node->safe_psql($db, "SELECT kstream.pause('passed')");
+	$mock->command(@fetch_fails, 2);
+	is($node->safe_psql($db, 'SELECT count(*), sum(id) FROM passing'), '10|55', 'a bounded read reads on as well');
+	$node->safe_psql($db, 'DROP FOREIGN TABLE passing CASCADE');
+}
+
 # --- the end ---------------------------------------------------------------------
 
 note 'records sent: ', stop_load($load);

@@ -66,9 +66,10 @@ enum
 	Anum_published_partitions,
 	Anum_published_shift,
 	Anum_published_in_doubt,
-	Anum_published_resync
+	Anum_published_resync,
+	Anum_published_resync_end
 };
-#define Natts_published Anum_published_resync
+#define Natts_published Anum_published_resync_end
 
 static const char *const kind_names[] = {
 	[KS_SINK_STREAM] = "stream",
@@ -217,7 +218,7 @@ insert_published(int32 id)
 {
 	Relation	rel = table_open(ks_catalog_relid("published"), RowExclusiveLock);
 	Datum		values[Natts_published] = {Int32GetDatum(id)};
-	bool		nulls[Natts_published] = {[Anum_published_resync - 1] = true};
+	bool		nulls[Natts_published] = {[Anum_published_resync - 1] = true, [Anum_published_resync_end - 1] = true};
 
 	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
 	table_close(rel, NoLock);
@@ -368,6 +369,8 @@ ks_published_load(int32 sink, KsPublished *published)
 		published->in_doubt = DatumGetInt64(values[Anum_published_in_doubt - 1]);
 		published->resync = nulls[Anum_published_resync - 1] ? NULL :
 			TextDatumGetCString(values[Anum_published_resync - 1]);
+		published->resync_end = nulls[Anum_published_resync_end - 1] ? 0 :
+			DatumGetInt64(values[Anum_published_resync_end - 1]);
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);

@@ -438,9 +438,9 @@ compare(KsPublisher *p)
 		p->next.shift = p->kafka.found ? p->kafka.position - p->stored.position : 0;
 	else if (resync != NULL && strcmp(resync, "continue") == 0)
 	{
-		p->next.chain = chain_to(p, end);
-		p->next.position = end;
-		p->next.shift = p->kafka.found ? p->kafka.position - end : 0;
+		p->next.position = Max(p->stored.position, Min(p->stored.resync_end, end));
+		p->next.chain = chain_to(p, p->next.position);
+		p->next.shift = p->kafka.found ? p->kafka.position - p->next.position : 0;
 	}
 	else if (!p->kafka.found)
 	{

@@ -340,7 +340,7 @@ ks_sink_display_name(const KsSinkRow *row)
 {
 	if (row->name != NULL)
 		return pstrdup(row->name);
-	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(row->relation)));
+	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(ks_query_known_as(row->relation))));
 }
 
 /* How far the sink is known to have published; false if there is no such sink. */

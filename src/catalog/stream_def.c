@@ -20,6 +20,7 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "catalog/query_cat.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "utils/builtins.h"
@@ -179,6 +180,7 @@ ks_stream_def_load(Relation rel)
 	const char *partitions = NULL;
 	const char *dedup_key = NULL;
 	const char *dedup_window = NULL;
+	Oid			known_as;
 	ListCell   *lc;
 
 	if (!ks_is_stream(RelationGetRelid(rel)))
@@ -195,8 +197,9 @@ ks_stream_def_load(Relation rel)
 	def->serverid = table->serverid;
 	def->owner = rel->rd_rel->relowner;
 	def->local = strcmp(server->servername, KS_LOCAL_SERVER) == 0;
-	def->relname = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-											  RelationGetRelationName(rel));
+	known_as = ks_query_known_as(def->relid);
+	def->relname = quote_qualified_identifier(get_namespace_name(get_rel_namespace(known_as)),
+											  get_rel_name(known_as));
 	def->nchecks = rel->rd_att->constr ? rel->rd_att->constr->num_check : 0;
 
 	foreach(lc, table->options)

@@ -195,7 +195,7 @@ choose_key(FunctionCallInfo fcinfo, Relation rel, const KsQueryRow *query, const
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				 errmsg("table \"%s\" has no primary key", RelationGetRelationName(rel)),
-				 errhint("Name columns that identify a row, e.g. key => '{id}'.")));
+				 errhint("Name the columns that identify a row: key => ARRAY['<column>', ...]. Or use key_format => 'none' with envelope => 'debezium'.")));
 	return key;
 }
 

@@ -408,7 +408,7 @@ pack(KsCapture *capture, KsPacker *packer, bool has_key, const StringInfoData *v
 		rec.valuelen = value->len;
 	}
 	add_headers(capture, row, &rec);
-	ks_out_check_size(&rec, capture->max_bytes, capture->def->relname);
+	ks_out_check_size(&rec, capture->max_bytes, capture->def);
 	ks_packer_add(packer, &rec);
 	if (capture->removals == NULL && capture->packer->bytes >= PACKED_BYTES)
 		write_packed(capture);

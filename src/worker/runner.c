@@ -296,6 +296,19 @@ error_text(const ErrorData *edata)
 	return buf.data;
 }
 
+/*
+ * add_hint: where Postgres gives none for what users do to a result table.  A
+ * statement that runs as the owner fires no deferred triggers, nor checks
+ * deferred constraints, which are such triggers.
+ */
+static void
+add_hint(ErrorData *edata)
+{
+	if (edata->hint == NULL && edata->message_id != NULL &&
+		strcmp(edata->message_id, "cannot fire deferred trigger within security-restricted operation") == 0)
+		edata->hint = pstrdup("A trigger or constraint of the table is INITIALLY DEFERRED: make it INITIALLY IMMEDIATE, or drop it.");
+}
+
 /* ks_runner_failed: decides when the query is tried again, and who is told why. */
 void
 ks_runner_failed(KsRunner *r, ErrorData *edata)
@@ -305,6 +318,7 @@ ks_runner_failed(KsRunner *r, ErrorData *edata)
 
 	close_task(r);
 	r->ready = true;
+	add_hint(edata);
 	if (definition_changed(r))
 	{
 		r->retry_at = TimestampTzPlusMilliseconds(now, KS_LOCK_RETRY_MS);

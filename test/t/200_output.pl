@@ -88,7 +88,7 @@ like(sql_error($node, $db, 'INSERT INTO g (n, _partition) VALUES (1, 3)'), qr/22
 like(sql_error($node, $db, "INSERT INTO g (n, _timestamp) VALUES (1, '1960-01-01')"), qr/22008: timestamp .* is out of Kafka's range/, 'a time that Kafka does not have is refused');
 like(sql_error($node, $db, 'INSERT INTO g (n, _offset) VALUES (1, 3)'), qr/428C9/, 'an offset cannot be given');
 like(sql_error($node, $db, q(INSERT INTO w (n, _headers) VALUES (1, '{"a": 1}'))), qr/22023: headers must be a JSON object/, 'headers are strings');
-like(sql_error($node, $db, q(INSERT INTO w (n, _key) VALUES (1, repeat('x', 2000000)))), qr/54000: a record of \d+ bytes is too large/, 'a record that is too large is refused');
+like(sql_error($node, $db, q(INSERT INTO w (n, _key) VALUES (1, repeat('x', 2000000)))), qr/54000: a record of \d+ bytes from public\.w is too large for topic/, 'a record that is too large is refused');
 like(sql_error($node, $db, q(BEGIN; INSERT INTO w (n) VALUES (1); SELECT kstream.wait('w'))), qr/25001: cannot wait for/, 'waiting for what is not committed is refused');
 like(sql_error($node, $db, q(BEGIN; INSERT INTO w (n) VALUES (1); PREPARE TRANSACTION 'x')), qr/0A000|55000/, 'no two-phase commit');
 
@@ -200,6 +200,7 @@ rows('INSERT INTO b (n) VALUES (99)');
 like(query_until($node, $db, q(SELECT last_error FROM kstream_catalog.sink WHERE relation = 'b'::regclass), qr/./, 90), qr/is not what this database holds/, 'a database that was put back publishes nothing');
 is(scalar(topic_rows($behind)), 20, 'the topic has what it had');
 like(sql_error($node, $db, q(SELECT kstream.wait('b', '20 s'))), qr/KS002: sink b is blocked|KS002: sink b has failed/, 'wait says so at once');
+like(rows(q(SELECT last_error FROM kstream.sinks WHERE name = 'b')), qr/HINT: .*'continue' leaves out the records that wait \(now \d+\), 'republish' sends them/s, 'the hint names the modes, and what they do');
 like(sql_error($node, $db, q(SELECT kstream.resync('b', 'somehow'))), qr/22023/, 'an unknown mode is refused');
 rows(q(SELECT kstream.resync('b', 'continue')));
 rows('INSERT INTO b (n) VALUES (100)');

@@ -280,7 +280,7 @@ timed_out(const KsTarget *t, const char *detail)
 			(errcode(KS_ERRCODE_WAIT_TIMEOUT),
 			 errmsg("timed out waiting for %s %s", what_is(t), t->name),
 			 errdetail_internal("%s", detail),
-			 !known ? errhint("No worker has taken it yet; see max_worker_processes and kstream.start_workers.") :
+			 !known ? errhint("No worker has taken it yet; see max_worker_processes, which the databases of the server share.") :
 			 status.message[0] != '\0' ? errhint("It waits: %s.", status.message) : 0));
 }
 

@@ -291,6 +291,10 @@ sql(q{SELECT kstream.remove('prices', '{"id": 2}')});
 query_until($node, 'sinks', "SELECT lag_rows = 0 FROM kstream.sinks WHERE topic = '$prices'", 't', 60);
 sql("SELECT kstream.wait('prices', '60 s')");
 is(sql('SELECT * FROM prices'), '1|0.1234567890123456789', 'put and remove come back through the topic');
+my $words = create_topic('words', 1);
+sql("SELECT kstream.create_table('words', 'id int PRIMARY KEY, word text', topic => '$words')");
+like(sql_error($node, 'sinks', q{SELECT kstream.put('words', jsonb_build_object('id', 1, 'word', repeat('x', 2000000)))}),
+	qr/54000: a record of \d+ bytes from public\.words is too large for topic "$words"/, 'a row that is too large is refused in the name of the table');
 
 # ---- dump and restore
 

@@ -13,14 +13,12 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/stream_def.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_foreign_table.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "catalog/query_cat.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "utils/builtins.h"
@@ -31,6 +29,9 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 #include "utils/varlena.h"
+
+#include "catalog/query_cat.h"
+#include "catalog/stream_def.h"
 
 #define KS_HANDLER_SYMBOL	"ks_fdw_handler"
 #define KS_LOCAL_SERVER		"local"

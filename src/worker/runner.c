@@ -528,32 +528,6 @@ tell_settled(KsRunner *r, bool settled)
 	r->settled = settled;
 }
 
-/* batch_body: the batch, in its transaction. */
-static void
-batch_body(void *arg)
-{
-	KsBatchRun *run = arg;
-
-	enable_timeout_after(STATEMENT_TIMEOUT, KS_BATCH_TIMEOUT_MS);
-	ks_task_run(run->runner->task, &run->progress);
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	if (run->progress.closing)
-		tell_settled(run->runner, false);
-	KS_FAULT("before_commit");
-}
-
-/* count_batch: for stat_query. */
-static void
-count_batch(KsRunner *r, const KsTaskProgress *progress, TimestampTz end)
-{
-	int64		latency_us = -1;
-
-	if (!TIMESTAMP_NOT_FINITE(progress->newest) && progress->newest != 0)
-		latency_us = end - progress->newest;
-	ks_stat_batch(r->id, progress->records, progress->rows_out, progress->dead,
-				  end - r->batch_at, latency_us);
-}
-
 /* publish_partition: ks_task_visit_partitions' visitor. */
 static void
 publish_partition(Oid source, const char *topic, int32 partition, int64 next_offset,
@@ -578,6 +552,50 @@ ks_runner_publish(KsRunner *r, bool force)
 	ks_task_visit_partitions(r->task, publish_partition, r);
 	r->unpublished = false;
 	r->published_at = now;
+}
+
+/*
+ * show_work: a batch begins, and may take long: the query is running, and behind
+ * by what the batch has.  One that has failed stays so until it has succeeded.
+ */
+static void
+show_work(void *arg)
+{
+	KsRunner   *r = arg;
+
+	if (r->failures > 0 || r->conflicts > 0 || r->has_error)
+		return;
+	ks_stat_state(r->id, r->generation, KS_STATE_RUNNING, NULL);
+	/* not in the place of what is shown after the commit */
+	if (GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(r->published_at, KS_PUBLISH_MS))
+		ks_task_visit_partitions(r->task, publish_partition, r);
+}
+
+/* batch_body: the batch, in its transaction. */
+static void
+batch_body(void *arg)
+{
+	KsBatchRun *run = arg;
+
+	ks_task_set_observer(run->runner->task, show_work, run->runner);
+	enable_timeout_after(STATEMENT_TIMEOUT, KS_BATCH_TIMEOUT_MS);
+	ks_task_run(run->runner->task, &run->progress);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	if (run->progress.closing)
+		tell_settled(run->runner, false);
+	KS_FAULT("before_commit");
+}
+
+/* count_batch: for stat_query. */
+static void
+count_batch(KsRunner *r, const KsTaskProgress *progress, TimestampTz end)
+{
+	int64		latency_us = -1;
+
+	if (!TIMESTAMP_NOT_FINITE(progress->newest) && progress->newest != 0)
+		latency_us = end - progress->newest;
+	ks_stat_batch(r->id, progress->records, progress->rows_out, progress->dead,
+				  end - r->batch_at, latency_us);
 }
 
 /* rest: nothing has arrived; shows what the query waits for. */

@@ -87,6 +87,23 @@ cmp_ok($took, '<', 2, 'and not too late');
 sql($node, 'DROP TABLE seldom');
 
 #
+# What a query does while a batch takes long
+#
+sql($node, q{CREATE FUNCTION slow(int) RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN $1; END'});
+sql($node, q{SELECT kstream.create_stream('slowly', 'a int', server => 'local', partitions => 1)});
+sql($node, q{SELECT kstream.create_table_as('slow_result', 'SELECT slow(a) AS a FROM slowly')});
+sql($node, q{INSERT INTO slowly VALUES (1)});
+is(sqlstate($node, q(SELECT kstream.wait('slow_result'))), '', 'a slow query');
+my $shown = q{SELECT q.state || ' ' || p.lag FROM kstream.queries q JOIN kstream.stat_partition p ON p.query = q.name WHERE q.name = 'slow_result'};
+ok(eventually(5, sub { sql($node, $shown) eq 'waiting 0' }), 'waits for records');
+sleep 1.5;
+sql($node, q{INSERT INTO slowly SELECT i FROM generate_series(1, 10) i});
+ok(eventually(3, sub { sql($node, $shown) eq 'running 10' }), 'is running while its batch is, and behind') or diag(sql($node, $shown));
+is(sqlstate($node, q(SELECT kstream.wait('slow_result'))), '', 'it ends');
+ok(eventually(5, sub { sql($node, $shown) eq 'waiting 0' }), 'and waits again');
+sql($node, q{DROP FOREIGN TABLE slowly CASCADE});
+
+#
 # Idle
 #
 sleep 0.5;

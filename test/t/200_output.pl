@@ -66,6 +66,26 @@ is_deeply({ map { $_->[3] => $_->[0] } topic_rows($wide) },
 	{ map { $_ => ($java{$_} & 0x7fffffff) % 7 } keys %java },
 	'partitions are those of the Java client');
 
+# columns of which no document can hold all are read, but not written
+my $overlap = create_topic('overlap', 1);
+my $producer = KafkaTest::Producer->new;
+$producer->send($overlap, undef, '{"x": {"y": [1, {"z": 5}]}}');
+$producer->flush;
+for ('a int OPTIONS (path \'x.y[1].z\'), w jsonb OPTIONS (path \'x\')', 'x jsonb, y jsonb OPTIONS (path \'x\')',
+	'a jsonb OPTIONS (path \'x.y\'), b int OPTIONS (path \'x[0]\')')
+{
+	my $columns = $_ =~ s/'/''/gr;
+	rows("SELECT kstream.create_stream('o', '$columns', topic => '$overlap')");
+	like(sql_error($node, $db, 'INSERT INTO o VALUES (NULL, NULL)'), qr/^0A000.*cannot write to stream public\.o, because columns .* overlap/,
+		"INSERT is refused: $_");
+	like(sql_error($node, $db, "SELECT kstream.insert_into('o', 'SELECT NULL::jsonb, NULL::jsonb FROM s')"), qr/^(0A000.*overlap|42804)/,
+		'and so is insert_into');
+	rows('DROP FOREIGN TABLE o');
+}
+rows("SELECT kstream.create_stream('o', 'a int OPTIONS (path ''x.y[1].z''), w jsonb OPTIONS (path ''x'')', topic => '$overlap')");
+is(rows('SELECT a, w FROM o'), '5|{"y": [1, {"z": 5}]}', 'the whole and a part are read');
+rows('DROP FOREIGN TABLE o');
+
 # the plan sorts by k: records leave in the order in which they came all the same
 my $ordered = create_topic('ordered', 1);
 rows(q(SELECT kstream.create_stream('numbers', 'id int, k text', server => 'local', partitions => 1)));

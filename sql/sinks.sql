@@ -8,6 +8,7 @@ CREATE SERVER sinks_kafka FOREIGN DATA WRAPPER kstream OPTIONS (bootstrap_server
 SELECT kstream.create_stream('events', 'k text, v int', server => 'local');
 CREATE TABLE accounts (id int PRIMARY KEY, owner text NOT NULL, amount numeric(12,2), note text);
 CREATE TABLE no_key (a int, b text);
+CREATE UNIQUE INDEX no_key_a ON no_key (a) NULLS NOT DISTINCT;
 CREATE TABLE two_keys (a int, b text, c bytea, PRIMARY KEY (b, a));
 CREATE VIEW waiting AS SELECT name, relation, kind, topic, key, format, envelope, guarantee, position, lag_rows, state FROM kstream.sinks ORDER BY id;
 
@@ -188,7 +189,7 @@ SELECT kstream.create_table_as('totals', 'SELECT k, count(*) AS n, sum(v) AS s F
 INSERT INTO events VALUES ('a', 1), ('b', 2);
 SELECT kstream.step('totals');
 SELECT kstream.create_sink('t1', 'totals', 'totals', paused => true);
-SELECT kstream.create_sink('t2', 'totals', 'totals2', key => '{n,s}', paused => true);
+SELECT kstream.create_sink('t2', 'totals', 'totals2', key => '{n,k}', paused => true);
 INSERT INTO events VALUES ('a', -5), ('c', 1), ('b', 1);
 SELECT kstream.step('totals');
 SELECT * FROM totals ORDER BY k;

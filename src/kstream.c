@@ -11,6 +11,7 @@
 #include "base/guc.h"
 #include "base/shmem.h"
 #include "fmgr.h"
+#include "sql/unsent.h"
 #include "stream/log_commit.h"
 #include "worker/dbhooks.h"
 #include "worker/launcher.h"
@@ -35,5 +36,6 @@ _PG_init(void)
 	ks_stats_init();
 	ks_wakeup_init();
 	ks_dbhooks_init();
+	ks_unsent_init();
 	ks_launcher_init();
 }

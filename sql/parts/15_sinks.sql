@@ -31,7 +31,8 @@ CREATE TABLE kstream_catalog.sink
 	last_error_at	timestamptz,
 	restarts		bigint NOT NULL DEFAULT 0,
 	created_at		timestamptz NOT NULL DEFAULT now(),
-	key_columns		text[]
+	key_columns		text[],
+	topic			text NOT NULL
 );
 COMMENT ON TABLE kstream_catalog.sink IS 'one row per topic that a stream or a table is published to';
 

@@ -26,6 +26,7 @@
 
 #include "catalog/query_cat.h"
 #include "catalog/sink_cat.h"
+#include "catalog/stream_def.h"
 
 /* Columns of kstream_catalog.sink, in the order of sql/parts/15_sinks.sql. */
 enum
@@ -53,9 +54,10 @@ enum
 	Anum_sink_last_error_at,
 	Anum_sink_restarts,
 	Anum_sink_created_at,
-	Anum_sink_key_columns
+	Anum_sink_key_columns,
+	Anum_sink_topic
 };
-#define Natts_sink Anum_sink_key_columns
+#define Natts_sink Anum_sink_topic
 
 /* Columns of kstream_catalog.published. */
 enum
@@ -125,6 +127,7 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 	row->last_error = TEXT_OR_NULL(last_error);
 	if (!nulls[Anum_sink_key_columns - 1])
 		row->key_columns = ks_list_from_array(VALUE(key_columns));
+	row->topic = TextDatumGetCString(VALUE(topic));
 #undef VALUE
 #undef TEXT_OR_NULL
 	pfree(values);
@@ -132,8 +135,18 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 	return row;
 }
 
+/* Orders sinks by their numbers, so that what is said of several comes in one order. */
+static int
+compare_ids(const ListCell *a, const ListCell *b)
+{
+	int32		x = ((const KsSinkRow *) lfirst(a))->id;
+	int32		y = ((const KsSinkRow *) lfirst(b))->id;
+
+	return (x > y) - (x < y);
+}
+
 /*
- * The rows whose column equals the value, as a list.  There are few sinks, and
+ * The rows whose column equals the value, as a list by number.  There are few sinks, and
  * some are looked for by columns without an index: a scan of the table does.
  */
 static List *
@@ -155,6 +168,7 @@ load_all(AttrNumber attnum, RegProcedure equal, Datum value)
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
+	list_sort(rows, compare_ids);
 	return rows;
 }
 
@@ -172,6 +186,15 @@ KsSinkRow *
 ks_sink_load_by_name(const char *name)
 {
 	List	   *rows = load_all(Anum_sink_name, F_TEXTEQ, CStringGetTextDatum(name));
+
+	return rows == NIL ? NULL : linitial(rows);
+}
+
+/* See sink_cat.h. */
+KsSinkRow *
+ks_sink_load_by_target(Oid target)
+{
+	List	   *rows = load_all(Anum_sink_target, F_OIDEQ, ObjectIdGetDatum(target));
 
 	return rows == NIL ? NULL : linitial(rows);
 }
@@ -224,6 +247,17 @@ insert_published(int32 id)
 	table_close(rel, NoLock);
 }
 
+/* The topic that a foreign table names. */
+static char *
+topic_of(Oid target)
+{
+	Relation	rel = table_open(target, AccessShareLock);
+	KsStreamDef *def = ks_stream_def_load(rel);
+
+	table_close(rel, NoLock);
+	return def->topic;
+}
+
 /* Stores a new sink. */
 void
 ks_sink_insert(const KsSinkRow *row)
@@ -261,6 +295,7 @@ ks_sink_insert(const KsSinkRow *row)
 	SET(created_at, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 	if (row->key_columns != NIL)
 		SET(key_columns, ks_array_from_list(row->key_columns));
+	SET(topic, CStringGetTextDatum(topic_of(row->target)));
 #undef SET
 	CatalogTupleInsert(rel, heap_form_tuple(desc, values, nulls));
 	table_close(rel, NoLock);
@@ -311,6 +346,23 @@ ks_sink_set_half(int32 id, int half)
 	Datum		values[2] = {Int32GetDatum(id), Int32GetDatum(half)};
 
 	ks_catalog_execute("UPDATE kstream_catalog.sink SET half = $2 WHERE id = $1", 2, types, values);
+}
+
+/* See sink_cat.h. */
+void
+ks_sink_set_guarantee(int32 id, bool exactly_once, const char *incarnation)
+{
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {
+		Int32GetDatum(id), CStringGetTextDatum(exactly_once ? "exactly_once" : "at_least_once"),
+		CStringGetTextDatum(incarnation)
+	};
+
+	ks_catalog_execute("UPDATE kstream_catalog.sink SET guarantee = $2, incarnation = $3,"
+					   " generation = generation + 1 WHERE id = $1", 3, types, values);
+	if (exactly_once)
+		ks_catalog_execute("UPDATE kstream_catalog.published SET resync = coalesce(resync, 'republish') WHERE sink = $1",
+						   1, types, values);
 }
 
 /* Remembers why the sink failed. */
@@ -371,6 +423,7 @@ ks_published_load(int32 sink, KsPublished *published)
 			TextDatumGetCString(values[Anum_published_resync - 1]);
 		published->resync_end = nulls[Anum_published_resync_end - 1] ? 0 :
 			DatumGetInt64(values[Anum_published_resync_end - 1]);
+		published->settles = published->resync;
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -389,19 +442,23 @@ ks_sink_count_in_doubt(int32 sink)
 					   1, types, values);
 }
 
-/* Stores it; what to do after a difference is settled by it. */
+/*
+ * Stores it; what to do after a difference is settled by it, if that is what the
+ * publisher has read: another word may have been said since.
+ */
 void
 ks_published_store(int32 sink, const KsPublished *published)
 {
-	Oid			types[5] = {INT4OID, INT8OID, INT8OID, INT4OID, INT8OID};
-	Datum		values[5] = {
+	Oid			types[6] = {INT4OID, INT8OID, INT8OID, INT4OID, INT8OID, TEXTOID};
+	Datum		values[6] = {
 		Int32GetDatum(sink), Int64GetDatum(published->position),
 		Int64GetDatum(published->chain), Int32GetDatum(published->partitions),
-		Int64GetDatum(published->shift)
+		Int64GetDatum(published->shift),
+		CStringGetTextDatum(published->settles != NULL ? published->settles : "")
 	};
 
 	ks_catalog_execute("UPDATE kstream_catalog.published"
 					   " SET position = $2, chain = $3, partitions = $4, shift = $5,"
-					   " resync = NULL WHERE sink = $1",
-					   5, types, values);
+					   " resync = nullif(resync, $6) WHERE sink = $1",
+					   6, types, values);
 }

@@ -45,6 +45,7 @@ typedef struct KsSinkRow
 	char	   *last_sqlstate;
 	char	   *last_error;
 	List	   *key_columns;	/* char *: of a table, what the record key is made of; NIL: none */
+	char	   *topic;			/* of the target when the sink was made; filled in by ks_sink_insert */
 } KsSinkRow;
 
 /* How far a sink is known to have published. */
@@ -57,6 +58,7 @@ typedef struct KsPublished
 	int64		in_doubt;		/* transactions whose result had to be asked for */
 	char	   *resync;			/* what to do where database and topic differ, or NULL: stop */
 	int64		resync_end;		/* "continue": end of the outbox when that was said */
+	char	   *settles;		/* the word in the catalog that ks_published_store takes as settled, or NULL */
 } KsPublished;
 
 /* All in the current memory context; NULL if there is none. */
@@ -64,6 +66,8 @@ extern KsSinkRow *ks_sink_load(int32 id);
 extern KsSinkRow *ks_sink_load_by_name(const char *name);
 /* The sink that a stream's rows or a result table's changes go to (not a named one). */
 extern KsSinkRow *ks_sink_load_by_relation(Oid relation);
+/* The sink whose topic and formats the foreign table describes. */
+extern KsSinkRow *ks_sink_load_by_target(Oid target);
 extern List *ks_sinks_of_relation(Oid relation);	/* KsSinkRow *, named ones too */
 extern List *ks_sink_ids(void); /* int list, ascending */
 
@@ -72,6 +76,12 @@ extern int32 ks_sink_choose_id(KsSinkRow *row); /* gives it a number, if it has 
 extern void ks_sink_delete(int32 id);
 extern void ks_sink_set_paused(int32 id, bool paused);
 extern void ks_sink_set_half(int32 id, int half);
+/*
+ * From now on published exactly, or at least, once.  Exactly once needs an
+ * incarnation that has published nothing: what counts is the position stored
+ * here, for the one in Kafka was noted now and then only.
+ */
+extern void ks_sink_set_guarantee(int32 id, bool exactly_once, const char *incarnation);
 extern void ks_sink_set_error(int32 id, int sqlstate, const char *message);
 extern void ks_sink_clear_error(int32 id);
 extern void ks_sink_check_owner(const KsSinkRow *row);

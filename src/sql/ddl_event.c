@@ -1,6 +1,7 @@
 /*
  * ddl_event.c
- *		Event trigger ddl_command_end: definitions made and changed by plain SQL.
+ *		Event triggers ddl_command_start and ddl_command_end: definitions made and
+ *		changed by plain SQL.
  *
  * CREATE FOREIGN TABLE is an equal way to create a stream: here the metadata
  * columns are added, the definition is checked and a local log is made.  A
@@ -17,6 +18,7 @@
 
 #include "access/relation.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
 #include "commands/event_trigger.h"
@@ -33,6 +35,7 @@
 #include "sql/ddl_event.h"
 #include "sql/ddl_sink.h"
 #include "sql/ddl_util.h"
+#include "sql/sink_guard.h"
 #include "stream/local_log.h"
 #include "store/join_buffer.h"
 #include "worker/wakeup.h"
@@ -218,6 +221,68 @@ carry_owner_of_changelog(Oid relation, Oid owner)
 	}
 }
 
+/*
+ * Raises an error where the table would lose its rows after a crash while states
+ * and positions stay.
+ */
+static void
+check_persistence(Relation rel)
+{
+	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\", which kstream keeps up to date, cannot be unlogged",
+						RelationGetRelationName(rel)),
+				 errdetail("A crash would empty it, and what it is computed from would not be read again."),
+				 errhint("Leave the table logged; wal_compression and commit_delay are other ways to save writes.")));
+}
+
+/*
+ * A table that is maintained or published must not be reached through a parent,
+ * where its triggers do not fire, nor show the rows of children.  The command
+ * names the parent (ATTACH PARTITION) or the child (INHERIT).
+ */
+static void
+check_inheritance(Oid relation)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relation)};
+
+	SPI_connect();
+	ks_spi_execute("SELECT i.inhrelid::regclass, i.inhparent::regclass, q.relation = i.inhparent AS is_parent,"
+				   " q.id IS NOT NULL AS maintained"
+				   " FROM pg_inherits i"
+				   " LEFT JOIN kstream_catalog.query q ON q.relation IN (i.inhrelid, i.inhparent)"
+				   " LEFT JOIN kstream_catalog.sink s ON s.relation = i.inhrelid"
+				   " WHERE $1 IN (i.inhrelid, i.inhparent) AND (q.id IS NOT NULL OR s.id IS NOT NULL)"
+				   " ORDER BY maintained DESC LIMIT 1",
+				   false, 1, types, values, NULL);
+	if (SPI_processed > 0)
+	{
+		char	   *texts[4];
+
+		for (int i = 0; i < 4; i++)
+			texts[i] = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1);
+		if (strcmp(texts[3], "t") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("table \"%s\", whose changes are published, cannot have a parent", texts[0]),
+					 errhint("What is written through the parent would not be seen; drop the sink first.")));
+		if (strcmp(texts[2], "t") == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("table \"%s\", which kstream keeps up to date, cannot have children", texts[1]),
+					 errdetail("Rows of the children would be seen as rows of the table."),
+					 errhint("Use a view with UNION ALL over the tables.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\", which kstream keeps up to date, cannot have a parent", texts[0]),
+				 errdetail("What is written through a parent gets around the trigger that keeps others from writing."),
+				 errhint("Use a view with UNION ALL over the tables.")));
+	}
+	SPI_finish();
+}
+
 /* A table that kstream maintains was altered. */
 static void
 check_result(const KsQueryRow *row)
@@ -226,6 +291,7 @@ check_result(const KsQueryRow *row)
 	Oid			owner = rel->rd_rel->relowner;
 	ListCell   *lc;
 
+	check_persistence(rel);
 	relation_close(rel, NoLock);
 	check_columns(row);
 	carry_owner(row->view, owner);
@@ -266,23 +332,28 @@ is_target(Oid relid)
 
 /* One relation that the command created or changed. */
 static void
-check_relation(Oid relid, bool created)
+check_relation(Oid relid, bool created, const KsAlteration *alteration)
 {
 	KsQueryRow *row = query_of_part(relid);
 
 	if (row)
 		check_columns(row);
 	if (is_target(relid))
+	{
+		ks_sink_follow_target(relid);
 		return;
+	}
 	if (ks_is_stream(relid))
 	{
 		if (created)
 			complete_stream(relid);
 		else
 		{
+			ks_stream_check_columns(relid, alteration);
 			ks_check_stream(relid);
 			ks_local_log_follow(relid);
-			ks_check_published(relid);
+			ks_sink_follow_target(relid);
+			ks_check_published(relid, alteration);
 			reopen_queries(relid);
 		}
 	}
@@ -291,12 +362,40 @@ check_relation(Oid relid, bool created)
 		row = ks_query_load_by_relation(relid);
 		if (row)
 			check_result(row);
-		ks_check_published(relid);
+		ks_check_published(relid, alteration);
 		if (row && OidIsValid(row->source))
-			ks_check_published(row->source);
+			ks_check_published(row->source, alteration);
+		check_inheritance(relid);
 	}
 	else if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
-		ks_check_published(relid);
+	{
+		ks_check_published(relid, alteration);
+		check_inheritance(relid);
+	}
+}
+
+/* A trigger was renamed: those that kstream knows by their names must keep them. */
+static void
+check_renamed_trigger(const Node *parsetree)
+{
+	const RenameStmt *stmt = (const RenameStmt *) parsetree;
+
+	if (parsetree != NULL && IsA(parsetree, RenameStmt) && stmt->renameType == OBJECT_TRIGGER)
+		ks_check_trigger_stays(RangeVarGetRelid(stmt->relation, NoLock, true), stmt->subname, "rename");
+}
+
+PG_FUNCTION_INFO_V1(ks_ddl_command_start);
+
+/* The event trigger before DROP INDEX. */
+Datum
+ks_ddl_command_start(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by event trigger manager", "ddl_command_start")));
+	ks_check_indexes_stay(((EventTriggerData *) fcinfo->context)->parsetree);
+	PG_RETURN_NULL();
 }
 
 PG_FUNCTION_INFO_V1(ks_ddl_command_end);
@@ -308,6 +407,8 @@ ks_ddl_command_end(PG_FUNCTION_ARGS)
 	MemoryContext cxt = CurrentMemoryContext;
 	List	   *created = NIL;
 	List	   *changed = NIL;
+	KsAlteration alteration;
+	Node	   *parsetree;
 	ListCell   *lc;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
@@ -340,9 +441,12 @@ ks_ddl_command_end(PG_FUNCTION_ARGS)
 	}
 	SPI_finish();
 
+	parsetree = ((EventTriggerData *) fcinfo->context)->parsetree;
+	ks_alteration_read(parsetree, &alteration);
+	check_renamed_trigger(parsetree);
 	foreach(lc, created)
-		check_relation(lfirst_oid(lc), true);
+		check_relation(lfirst_oid(lc), true, &alteration);
 	foreach(lc, changed)
-		check_relation(lfirst_oid(lc), false);
+		check_relation(lfirst_oid(lc), false, &alteration);
 	PG_RETURN_NULL();
 }

@@ -48,6 +48,8 @@
 #include "sql/ddl_sink.h"
 #include "sql/ddl_util.h"
 #include "sql/query_options.h"
+#include "sql/sink_guard.h"
+#include "sql/unsent.h"
 #include "store/capture.h"
 #include "store/capture_headers.h"
 #include "stream/outbox.h"
@@ -164,6 +166,25 @@ primary_key(Relation rel)
 	return names;
 }
 
+/* A key names each column once. */
+static void
+check_duplicates(List *key)
+{
+	ListCell   *lc;
+
+	foreach(lc, key)
+	{
+		for (int i = 0; i < foreach_current_index(lc); i++)
+		{
+			if (strcmp(list_nth(key, i), lfirst(lc)) == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_DUPLICATE_COLUMN),
+						 errmsg("argument \"key\" names column \"%s\" twice", (char *) lfirst(lc)),
+						 errhint("Name each column once.")));
+		}
+	}
+}
+
 /* The columns of the record key: given, or those of the table. */
 static List *
 choose_key(FunctionCallInfo fcinfo, Relation rel, const KsQueryRow *query, const char *key_format,
@@ -179,7 +200,10 @@ choose_key(FunctionCallInfo fcinfo, Relation rel, const KsQueryRow *query, const
 				 errmsg("key_format \"none\" and a key exclude each other"),
 				 errhint("Leave one of them out.")));
 	if (given != NIL)
+	{
+		check_duplicates(given);
 		return given;
+	}
 	key = query != NULL ? query->key_columns : primary_key(rel);
 	if (query != NULL && query->kind == KS_QUERY_APPEND && key == NIL)
 		return NIL;
@@ -280,7 +304,7 @@ create_target(KsSinkRow *sink, const KsSinkPlan *plan, Oid owner)
 	ks_depend_automatically(sink->target, sink->relation);
 }
 
-/* Puts the triggers on a table of the users', as the extension's owner. */
+/* Puts the triggers on a table of the users', as the extension's owner; they are not complete meanwhile. */
 static void
 create_triggers(const KsSinkRow *sink)
 {
@@ -292,19 +316,28 @@ create_triggers(const KsSinkRow *sink)
 	};
 	char	   *table = ks_qualified_name(sink->relation);
 
-	SPI_connect();
-	for (int i = 0; i < lengthof(events); i++)
+	ks_event_trigger_enable(false);
+	PG_TRY();
 	{
-		char	   *name = psprintf("kstream_sink_%d_%s", sink->id, events[i][0]);
+		SPI_connect();
+		for (int i = 0; i < lengthof(events); i++)
+		{
+			char	   *name = psprintf(KS_CAPTURE_TRIGGER_PREFIX "%d_%s", sink->id, events[i][0]);
 
-		ks_spi_execute(psprintf("CREATE OR REPLACE TRIGGER %s %s ON %s %s FOR EACH STATEMENT"
-								" EXECUTE FUNCTION kstream_catalog.capture('%d')",
-								name, events[i][1], table, events[i][2], sink->id),
-					   false, 0, NULL, NULL, NULL);
-		ks_spi_execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, name),
-					   false, 0, NULL, NULL, NULL);
+			ks_spi_execute(psprintf("CREATE OR REPLACE TRIGGER %s %s ON %s %s FOR EACH STATEMENT"
+									" EXECUTE FUNCTION kstream_catalog.capture('%d')",
+									name, events[i][1], table, events[i][2], sink->id),
+						   false, 0, NULL, NULL, NULL);
+			ks_spi_execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, name),
+						   false, 0, NULL, NULL, NULL);
+		}
+		SPI_finish();
 	}
-	SPI_finish();
+	PG_FINALLY();
+	{
+		ks_event_trigger_enable(true);
+	}
+	PG_END_TRY();
 }
 
 /* Checks the expression for headers as the caller, who must be allowed to use it. */
@@ -338,6 +371,7 @@ ks_sink_create(KsSinkRow *sink, const KsSinkPlan *plan, const KsQueryRow *query)
 	sink->settings = ks_pinned_settings();
 	create_target(sink, &full, rel->rd_rel->relowner);
 	ks_capture_check(sink, rel);
+	ks_sink_check_key(sink, rel, true);
 	check_headers(sink->headers, rel);
 	ks_outbox_create(sink);
 	table_close(rel, NoLock);	/* ALTER TABLE wants it closed; the lock stays */
@@ -468,7 +502,7 @@ drop_triggers(const KsSinkRow *sink)
 		return;
 	SPI_connect();
 	for (int i = 0; i < lengthof(events); i++)
-		ks_spi_execute(psprintf("DROP TRIGGER IF EXISTS kstream_sink_%d_%s ON %s", sink->id, events[i],
+		ks_spi_execute(psprintf("DROP TRIGGER IF EXISTS " KS_CAPTURE_TRIGGER_PREFIX "%d_%s ON %s", sink->id, events[i],
 								ks_qualified_name(sink->relation)), false, 0, NULL, NULL, NULL);
 	SPI_finish();
 }
@@ -479,6 +513,8 @@ ks_sink_drop(const KsSinkRow *sink)
 {
 	KsQueryRow *query = ks_query_load_by_relation(sink->relation);
 
+	ks_unsent_warn(sink);
+	ks_sink_delete(sink->id);
 	if (query != NULL && sink->kind != KS_SINK_STREAM)
 	{
 		ks_query_take_over(query->id);
@@ -486,7 +522,6 @@ ks_sink_drop(const KsSinkRow *sink)
 	}
 	else if (sink->kind == KS_SINK_NAMED)
 		drop_triggers(sink);
-	ks_sink_delete(sink->id);
 	for (int i = 0; i < 2; i++)
 	{
 		drop_part(sink->halves[i].rows, sink->relation, ks_outbox_dependency(sink));
@@ -552,44 +587,42 @@ published_error(void *arg)
 	errcontext("sink \"%s\", which publishes the table", ks_sink_display_name(arg));
 }
 
-/* Raises an error if the sink cannot publish the table as it is now. */
+/*
+ * Raises an error if the sink cannot publish the table as it is after a command.
+ * While a dump is restored, indexes and triggers come later than the sink.
+ */
 static void
-check_sink(KsSinkRow *sink, Relation rel)
+check_sink(KsSinkRow *sink, Relation rel, const KsAlteration *alteration)
 {
 	ErrorContextCallback callback = {.callback = published_error,.arg = sink,.previous = error_context_stack};
-	KsOwnerScope scope;
 
 	error_context_stack = &callback;
 	if (ks_query_load_by_relation(sink->relation) == NULL)
 		check_relation(rel);
+	ks_sink_check_columns(sink, alteration);
 	ks_capture_check(sink, rel);
-	if (sink->headers != NULL)
+	ks_sink_check_headers(sink, rel, alteration);
+	if (!ks_sink_is_restored(sink))
 	{
-		ks_scope_enter(sink->relation, sink->settings, &scope);
-		ks_header_expr_free(ks_header_expr_create(sink->headers, rel));
-		ks_owner_leave(&scope);
+		ks_sink_check_key(sink, rel, false);
+		if (alteration->triggers)
+			ks_sink_check_triggers(sink, rel);
 	}
 	error_context_stack = callback.previous;
 }
 
-/* A published table must not become part of what is altered. */
-static void
-check_children(Oid relation)
+/* See ddl_sink.h. */
+void
+ks_sink_check(KsSinkRow *sink)
 {
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relation)};
+	const KsAlteration nothing = {0};
+	Relation	rel;
 
-	SPI_connect();
-	ks_spi_execute("SELECT i.inhrelid::regclass FROM kstream_catalog.sink s"
-				   " JOIN pg_inherits i ON i.inhrelid = s.relation WHERE i.inhparent = $1",
-				   false, 1, types, values, NULL);
-	if (SPI_processed > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("table \"%s\", whose changes are published, cannot have a parent",
-						SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
-				 errhint("What is written through the parent would not be seen; drop the sink first.")));
-	SPI_finish();
+	if (sink->kind == KS_SINK_STREAM)
+		return;
+	rel = relation_open(sink->relation, AccessShareLock);
+	check_sink(sink, rel, &nothing);
+	relation_close(rel, NoLock);
 }
 
 /* Gives a part the owner of what is published. */
@@ -610,7 +643,7 @@ carry_owner(Oid part, Oid owner)
 
 /* See ddl_sink.h. */
 void
-ks_check_published(Oid relation)
+ks_check_published(Oid relation, const KsAlteration *alteration)
 {
 	Relation	rel = relation_open(relation, AccessShareLock);
 	ListCell   *lc;
@@ -620,7 +653,7 @@ ks_check_published(Oid relation)
 		KsSinkRow  *sink = lfirst(lc);
 
 		if (sink->kind != KS_SINK_STREAM)
-			check_sink(sink, rel);
+			check_sink(sink, rel, alteration);
 		for (int i = 0; i < 2; i++)
 		{
 			carry_owner(sink->halves[i].rows, rel->rd_rel->relowner);
@@ -630,7 +663,6 @@ ks_check_published(Oid relation)
 			carry_owner(sink->target, rel->rd_rel->relowner);
 	}
 	relation_close(rel, NoLock);
-	check_children(relation);
 }
 
 /* ---------------------------------------------------------------- looking at it */

@@ -10,6 +10,7 @@
 #include "catalog/sink_cat.h"
 #include "catalog/stream_def.h"
 #include "lib/stringinfo.h"
+#include "sql/sink_guard.h"
 #include "utils/relcache.h"
 
 /* What a new sink is to be, beside its row in the catalog. */
@@ -37,7 +38,10 @@ extern void ks_sink_drop(const KsSinkRow *sink);
 extern void ks_relink_sink(const KsSinkRow *sink);
 
 /* A published relation was altered: can it still be published?  Its parts get its owner. */
-extern void ks_check_published(Oid relation);
+extern void ks_check_published(Oid relation, const KsAlteration *alteration);
+
+/* Raises an error if the sink cannot publish its table as it is; not for one that was restored. */
+extern void ks_sink_check(KsSinkRow *sink);
 
 /* Appends what is published, and where to. */
 extern void ks_explain_sink(StringInfo buf, const KsSinkRow *sink);

@@ -1,6 +1,7 @@
 /*
  * drop.c
- *		Event trigger sql_drop: catalog rows go with what they describe.
+ *		Event trigger sql_drop: catalog rows go with what they describe, triggers do not
+ *		go before.
  *
  * Parts of a query are dropped with its table through pg_depend; what lost its
  * link (after a restore of data only) is dropped here.
@@ -11,6 +12,7 @@
 
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
 #include "commands/event_trigger.h"
@@ -23,6 +25,7 @@
 #include "catalog/dedup_cat.h"
 #include "catalog/query_cat.h"
 #include "sql/ddl_sink.h"
+#include "sql/sink_guard.h"
 #include "store/join_buffer.h"
 #include "worker/wakeup.h"
 
@@ -115,7 +118,7 @@ static void
 drop_sinks(ArrayType *relations)
 {
 	List	   *ids = ids_with_relation("SELECT id FROM kstream_catalog.sink"
-									" WHERE ARRAY[relation, target, outbox0, segments0, outbox1, segments1]::oid[] && $1", relations);
+									" WHERE ARRAY[relation, target, outbox0, segments0, outbox1, segments1]::oid[] && $1 ORDER BY id", relations);
 	ListCell   *lc;
 
 	foreach(lc, ids)
@@ -183,6 +186,26 @@ drop_changelogs(ArrayType *relations)
 		drop_leftover(lfirst_oid(lc));
 }
 
+/* Raises an error if triggers that kstream needs were dropped, and not their tables. */
+static void
+check_triggers(void)
+{
+	ks_spi_execute("SELECT address_names[1], address_names[2], address_names[3]"
+				   " FROM pg_event_trigger_dropped_objects()"
+				   " WHERE object_type = 'trigger' AND address_names[3] LIKE 'kstream\\_%'",
+				   false, 0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		Oid			schema = get_namespace_oid(SPI_getvalue(tuple, desc, 1), true);
+
+		if (OidIsValid(schema))
+			ks_check_trigger_stays(get_relname_relid(SPI_getvalue(tuple, desc, 2), schema),
+								   SPI_getvalue(tuple, desc, 3), "drop");
+	}
+}
+
 PG_FUNCTION_INFO_V1(ks_sql_drop);
 
 /* The event trigger. */
@@ -196,6 +219,7 @@ ks_sql_drop(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by event trigger manager", "sql_drop")));
 	SPI_connect();
+	check_triggers();
 	relations = dropped_relations();
 	if (relations)
 	{

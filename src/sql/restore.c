@@ -32,9 +32,6 @@
 #include "store/join_buffer.h"
 #include "worker/wakeup.h"
 
-/* Never the name of a database: see ks_instance_id. */
-#define KS_RESTORED_INSTANCE "restored"
-
 /* Makes the parts of the query belong to its table again. */
 void
 ks_relink_query(const KsQueryRow *row)

@@ -8,6 +8,9 @@
 #include "postgres.h"
 #include "catalog/query_cat.h"
 
+/* The instance of what came with a dump; never that of a database, see ks_instance_id. */
+#define KS_RESTORED_INSTANCE "restored"
+
 /* Makes the parts of the query belong to its table again. */
 extern void ks_relink_query(const KsQueryRow *row);
 

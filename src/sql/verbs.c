@@ -195,6 +195,7 @@ ks_resume(PG_FUNCTION_ARGS)
 
 		ks_relink_sink(sink);
 		ks_sink_set_paused(sink->id, false);
+		ks_sink_check(ks_sink_load(sink->id));
 	}
 	ks_relink_changelogs();
 	ks_notify_definitions_changed();

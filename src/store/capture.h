@@ -14,6 +14,9 @@
 #include "store/change.h"
 #include "utils/relcache.h"
 
+/* Triggers of a sink: this, its number, "_", and what they are fired by. */
+#define KS_CAPTURE_TRIGGER_PREFIX "kstream_sink_"
+
 typedef struct KsCapture KsCapture;
 
 /* Hashes of record keys; see capture_keys.h. */

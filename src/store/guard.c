@@ -21,8 +21,6 @@
 #include "catalog/query_cat.h"
 #include "store/guard.h"
 
-#define KS_GUARD_TRIGGER "kstream_guard"
-
 /* The table that may be written now, and the subtransaction in which it may. */
 static Oid	pass_relid = InvalidOid;
 static SubTransactionId pass_subid = InvalidSubTransactionId;

@@ -9,6 +9,8 @@
 
 #include "postgres.h"
 
+#define KS_GUARD_TRIGGER "kstream_guard"
+
 /* Puts the statement trigger on a table; replaces one that is there. */
 extern void ks_guard_install(Oid relid);
 

@@ -90,7 +90,7 @@ typedef enum PublisherState
 	PUB_CONNECT,				/* -> COUNT */
 	PUB_COUNT,					/* count the partitions; -> LOCATE, READ */
 	PUB_LOCATE,					/* exactly once: read the position; -> COMPARE */
-	PUB_COMPARE,				/* in a transaction: is it ours?  -> READ */
+	PUB_COMPARE,				/* in a transaction: is it ours?  -> READ, SEND (to note it) */
 	PUB_READ,					/* in a transaction: store what is published, get more; -> FLUSH, IDLE */
 	PUB_IDLE,					/* -> READ, COUNT, SEND (heartbeat) */
 	PUB_FLUSH,					/* -> SEND */
@@ -818,12 +818,16 @@ ks_publisher_committed(KsPublisher *p)
 	if (p->state == PUB_COMPARE)
 	{
 		p->state = p->located ? PUB_READ : PUB_LOCATE;
+		/* Kafka learns of a position that was settled before the catalog forgets that it was */
+		if (p->located && p->sink->exactly_once && p->stored.resync != NULL)
+			p->state = PUB_SEND;
 		p->trouble = p->located ? NULL : "computing anew what was published before";
 		p->look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOOK_MS);
 		return;
 	}
 	if (p->storing)
 	{
+		p->next.settles = NULL;
 		p->stored = p->next;
 		p->unstored = p->storing = false;
 	}

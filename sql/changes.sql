@@ -196,7 +196,16 @@ SELECT op, key FROM kstream.changes('plain');
 ALTER TABLE plain OWNER TO changes_owner;
 SELECT DISTINCT c.relowner::regrole FROM kstream_catalog.changelog l
 	JOIN pg_class c ON c.oid IN (l.log0, l.segments0, l.log1, l.segments1) WHERE l.relation = 'plain'::regclass;
-SELECT kstream.channel('plain'), kstream.channel(NULL), kstream.channel(1);
+SELECT kstream.channel('plain'), kstream.channel(NULL);
+-- what would never be notified has no channel, nor a position
+CREATE TABLE own (a int);
+SELECT kstream.create_stream('silent', 'a int', server => 'local');
+SELECT kstream.create_table_as('quiet', 'SELECT a FROM silent', paused => true);
+SELECT r, f, try(format('SELECT kstream.%s(%L)', f, r)) FROM unnest('{pg_class,own,silent,quiet,1}'::text[]) WITH ORDINALITY u(r, n), unnest('{channel,position}'::text[]) f ORDER BY n, f;
+SELECT kstream.keep_changes('quiet', '1 hour');
+SELECT kstream.channel('quiet');
+SELECT kstream.keep_changes('quiet', NULL);
+SELECT try($$SELECT kstream.channel('quiet')$$);
 ALTER TABLE plain RENAME TO "a name that is so long that a channel cannot have it as its name";
 SELECT kstream.channel(relation), length(kstream.channel(relation)) FROM kstream.tables WHERE name ~ 'so long';
 SELECT name, role, rows >= 0 AS rows, bytes > 0 AS bytes FROM kstream.stat_store WHERE name = 'rows' ORDER BY 1, 2;

@@ -93,6 +93,10 @@ SELECT try('SELECT k INTO t FROM s');
 SELECT try('DROP TABLE d');
 SELECT try('WITH x AS (DELETE FROM d RETURNING k) SELECT x.k FROM x, s');
 
+-- names that are taken or are not there, in the words of the user (no CONTEXT)
+SELECT kstream.create_table_as('d', 'SELECT k FROM s');
+SELECT kstream.create_table_as('x', 'SELECT k FROM s', primary_key => '{j}');
+
 -- and what is not refused
 SELECT try('SELECT k, v FROM s WHERE v > 1');
 SELECT try('WITH c AS (SELECT k, v FROM s) SELECT * FROM c UNION ALL SELECT k, v FROM s2');

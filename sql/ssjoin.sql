@@ -214,6 +214,47 @@ SELECT try('SELECT e.w FROM e JOIN e f ON e.k = f.k AND f.day BETWEEN e.day - 1 
 SELECT try('SELECT j.v FROM (a LEFT JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + interval ''1 min'') AS j (k1, v) LEFT JOIN names n ON n.k = j.v WHERE n.name IS NULL');
 SELECT try('SELECT a.v FROM a JOIN LATERAL (SELECT b.w FROM b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + interval ''1 min'') l ON true');
 
+-- a bound that cannot be computed for a record makes that one bad, not all it is compared with
+SELECT kstream.create_stream('p', 'id int, k text, at timestamptz', "timestamp" => 'at', server => 'local');
+SELECT kstream.create_stream('q', 'id int, k text, at timestamptz', "timestamp" => 'at', server => 'local', partitions => 2);
+-- does the table have what the query makes of the records that are no dead letters, and which are these?
+CREATE FUNCTION judge(result regclass, query text) RETURNS TABLE (rows bigint, equal boolean, wrongly_dead bigint) LANGUAGE plpgsql AS $$
+BEGIN
+	-- p writes to partition 0, q to partition 1
+	CREATE TEMP TABLE bad ON COMMIT DROP AS SELECT "partition", "offset" FROM kstream.dead_letters d WHERE d.relation = result;
+	CREATE TEMP TABLE p ON COMMIT DROP AS SELECT id, k, at FROM ssjoin.p s WHERE (_partition, _offset) NOT IN (TABLE bad);
+	CREATE TEMP TABLE q ON COMMIT DROP AS SELECT id, k, at FROM ssjoin.q s WHERE (_partition, _offset) NOT IN (TABLE bad);
+	EXECUTE format('SELECT (SELECT count(*) FROM %1$s), NOT EXISTS ((TABLE %1$s EXCEPT ALL %2$s) UNION ALL (%2$s EXCEPT ALL TABLE %1$s))', result, query) INTO rows, equal;
+	SELECT count(*) INTO wrongly_dead FROM (SELECT _partition, _offset, at FROM ssjoin.p s UNION ALL SELECT _partition, _offset, at FROM ssjoin.q s) d
+		WHERE (_partition, _offset) IN (TABLE bad) AND isfinite(at) AND at < '200000-01-01';
+	DROP TABLE bad, p, q;
+	RETURN NEXT;
+END $$;
+CREATE TABLE bounded (name text, query text);
+INSERT INTO bounded VALUES
+	('n_diff', $$SELECT p.id, q.id AS other FROM p JOIN q ON p.k = q.k AND p.at - q.at >= interval '-5 min' AND p.at - q.at <= interval '10 min'$$),
+	('n_sum', $$SELECT p.id, q.id AS other FROM p JOIN q ON p.k = q.k AND q.at + interval '50000 days' BETWEEN p.at + interval '50000 days' - interval '10 min' AND p.at + interval '50000 days' + interval '5 min' WHERE q.id <> 63$$),
+	('n_guarded', $$SELECT p.id, q.id AS other FROM p LEFT JOIN q ON isfinite(p.at) AND isfinite(q.at) AND p.k = q.k AND p.at - q.at BETWEEN interval '-5 min' AND interval '10 min' WHERE p.id <> 5$$),
+	('n_plain', $$SELECT p.id, q.id AS other FROM p JOIN q ON p.k = q.k AND q.at BETWEEN p.at - interval '10 min' AND p.at + interval '5 min'$$);
+SELECT kstream.create_table_as(name, query, paused => true) FROM bounded;
+SELECT kstream.create_table_as('n_batch', query, paused => true) FROM bounded WHERE name = 'n_plain';
+INSERT INTO p (id, k, at, _timestamp) VALUES (1, 'x', 'infinity', '2024-03-01 12:00'), (2, 'y', '2024-03-01 12:00', '2024-03-01 12:00'), (3, 'x', '2024-03-01 12:00', '2024-03-01 12:00'),
+	(4, 'x', '-infinity', '2024-03-01 12:00');
+SELECT kstream.step(name, 10) FROM bounded;
+INSERT INTO q (id, k, at, _timestamp, _partition) SELECT i, CASE WHEN i % 2 = 0 THEN 'x' ELSE 'y' END, timestamptz '2024-03-01 12:00' + i * interval '1 s', '2024-03-01 12:00', 1 FROM generate_series(1, 60) i;
+INSERT INTO q (id, k, at, _timestamp, _partition) VALUES (61, 'x', 'infinity', '2024-03-01 12:00', 1), (62, 'y', '-infinity', '2024-03-01 12:00', 1), (63, 'x', 'infinity', '2024-03-01 12:30', 1);
+SELECT kstream.step(name, 1000) FROM bounded;
+SELECT kstream.step('n_batch', 1000);
+INSERT INTO p (id, k, at, _timestamp) VALUES (5, 'x', '294200-06-01', '2024-03-01 12:00');
+SELECT kstream.step(name, 1000) FROM bounded;
+INSERT INTO q (id, k, at, _timestamp, _partition) VALUES (64, 'x', '2024-03-01 12:30', '2024-03-01 12:30', 1);
+SELECT kstream.step(name, 1000) FROM bounded;
+SELECT kstream.step(name, 1000) FROM bounded;
+SELECT name, rows, equal, wrongly_dead FROM bounded, judge(name::regclass, query) WHERE name IN ('n_diff', 'n_sum', 'n_guarded') ORDER BY name;
+-- the event time of an infinite record is its own timestamp, in one batch and in several
+SELECT name, (SELECT count(*) FROM n_plain WHERE id = 1) AS several, (SELECT count(*) FROM n_batch WHERE id = 1) AS one, (SELECT count(*) FROM n_plain) = (SELECT count(*) FROM n_batch) AS same
+	FROM bounded WHERE name = 'n_plain';
+
 -- what a query of this kind is made of; it goes as a whole
 SELECT regexp_replace(l, 'j_\d+_', 'j_N_') FROM regexp_split_to_table(kstream.explain('j_left'), E'\n') l WHERE l ~ '^( *UNION ALL|Source|  Statement|Join|  Buffer|  Null|  Records|Append|Result)';
 SELECT role, rows >= 0 FROM kstream.stat_store WHERE name = 'j_left' ORDER BY store::text;

@@ -226,8 +226,9 @@ CREATE TRIGGER before_insert BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION 
 CREATE TRIGGER after_insert AFTER INSERT ON log FOR EACH ROW EXECUTE FUNCTION tell();
 INSERT INTO log (w) VALUES ('triggered');
 
--- never in a parallel worker
+-- never while a parallel query runs: decoding takes subtransactions
 CREATE FUNCTION reads() RETURNS bigint LANGUAGE sql PARALLEL SAFE AS 'SELECT count(*) FROM stream_local.made';
+CREATE FUNCTION reads_here() RETURNS bigint LANGUAGE sql PARALLEL RESTRICTED AS 'SELECT count(*) FROM stream_local.made';
 CREATE TABLE many AS SELECT generate_series(1, 1000) AS i;
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
@@ -235,8 +236,35 @@ SET min_parallel_table_scan_size = 0;
 SET parallel_leader_participation = off;
 \set SHOW_CONTEXT never
 SELECT count(*) FROM many WHERE i < reads();
+SELECT reads_here() < count(*) FROM many;
 \set SHOW_CONTEXT errors
+-- what is planned for workers beside a stream runs without them
+SELECT kstream.create_stream('kinds', 'id int, iv interval', server => 'local');
+INSERT INTO kinds VALUES (1, '1 h'), (2, '2 h'), (3, '3 h');
+SELECT id, iv FROM kinds JOIN (SELECT count(*) AS m FROM many) b ON id < b.m ORDER BY id;
+SELECT id, iv FROM kinds WHERE id < (SELECT count(*) FROM many) ORDER BY id;
+WITH b AS MATERIALIZED (SELECT i, count(*) AS n FROM many GROUP BY i) SELECT id, iv, n FROM kinds JOIN b ON i = id ORDER BY id;
+SELECT id, iv FROM kinds UNION ALL SELECT i, NULL FROM many WHERE i = 1000 ORDER BY id;
+CREATE TABLE copied AS SELECT id, iv FROM kinds JOIN (SELECT count(*) AS m FROM many) b ON id < b.m;
+SELECT * FROM copied ORDER BY id;
+SET plan_cache_mode = force_generic_plan;
+PREPARE twice(int) AS SELECT id, iv FROM kinds WHERE id < (SELECT count(*) FROM many WHERE i > $1) ORDER BY id;
+EXECUTE twice(0);
+EXECUTE twice(998);
+RESET plan_cache_mode;
+CREATE FUNCTION launched(sql text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) ' || sql LOOP
+		IF line ~ 'Workers' THEN
+			RETURN NEXT trim(line);
+		END IF;
+	END LOOP;
+END $$;
+SELECT launched('SELECT id, iv FROM kinds WHERE id < (SELECT count(*) FROM many)');
 RESET parallel_leader_participation;
+-- a statement that reads no stream has its workers
+SELECT launched('SELECT count(*) FROM many');
 -- beside one it works
 SELECT count(*) FROM many JOIN made ON a = i;
 

@@ -44,6 +44,7 @@ CREATE TABLE kstream_catalog.published
 	partitions		int NOT NULL DEFAULT 0,
 	shift			bigint NOT NULL DEFAULT 0,
 	in_doubt		bigint NOT NULL DEFAULT 0,
-	resync			text CHECK (resync IN ('replay', 'continue', 'republish', 'skip'))
+	resync			text CHECK (resync IN ('replay', 'continue', 'republish', 'skip')),
+	resync_end		bigint			-- continue: what is committed from there on is published
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE kstream_catalog.published IS 'how many records of each outbox are known to be in the topic, and a hash over all of them';

@@ -276,6 +276,21 @@ ks_query_display_name(const KsQueryRow *row)
 	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(row->relation)));
 }
 
+/* See query_cat.h.  The hidden source carries the number of its query in its name. */
+Oid
+ks_query_known_as(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+	KsQueryRow *row;
+	int			id;
+
+	if (name == NULL || sscanf(name, "src_%d", &id) != 1 ||
+		get_rel_namespace(relid) != get_namespace_oid("kstream_query", true))
+		return relid;
+	row = ks_query_load(id);
+	return row != NULL && row->source == relid ? row->relation : relid;
+}
+
 /* Numbers of all queries of the database, ascending. */
 List *
 ks_query_ids(void)

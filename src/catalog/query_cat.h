@@ -75,6 +75,9 @@ extern const char *ks_instance_id(void);
 extern const char *ks_query_kind_name(KsQueryKind kind);
 extern char *ks_query_display_name(const KsQueryRow *row);	/* its name, or the relation's as regclass prints it */
 
+/* The table that users know the hidden source of a KTable by; any other relation: itself. */
+extern Oid	ks_query_known_as(Oid relid);
+
 /*
  * Lock that whoever runs batches of the query holds (worker: session level,
  * step and reset: to the end of the transaction).  Not in the space of SQL's

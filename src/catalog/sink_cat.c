@@ -68,9 +68,10 @@ enum
 	Anum_published_partitions,
 	Anum_published_shift,
 	Anum_published_in_doubt,
-	Anum_published_resync
+	Anum_published_resync,
+	Anum_published_resync_end
 };
-#define Natts_published Anum_published_resync
+#define Natts_published Anum_published_resync_end
 
 static const char *const kind_names[] = {
 	[KS_SINK_STREAM] = "stream",
@@ -240,7 +241,7 @@ insert_published(int32 id)
 {
 	Relation	rel = table_open(ks_catalog_relid("published"), RowExclusiveLock);
 	Datum		values[Natts_published] = {Int32GetDatum(id)};
-	bool		nulls[Natts_published] = {[Anum_published_resync - 1] = true};
+	bool		nulls[Natts_published] = {[Anum_published_resync - 1] = true, [Anum_published_resync_end - 1] = true};
 
 	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
 	table_close(rel, NoLock);
@@ -391,7 +392,7 @@ ks_sink_display_name(const KsSinkRow *row)
 {
 	if (row->name != NULL)
 		return pstrdup(row->name);
-	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(row->relation)));
+	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(ks_query_known_as(row->relation))));
 }
 
 /* How far the sink is known to have published; false if there is no such sink. */
@@ -421,6 +422,8 @@ ks_published_load(int32 sink, KsPublished *published)
 		published->resync = nulls[Anum_published_resync - 1] ? NULL :
 			TextDatumGetCString(values[Anum_published_resync - 1]);
 		published->settles = published->resync;
+		published->resync_end = nulls[Anum_published_resync_end - 1] ? 0 :
+			DatumGetInt64(values[Anum_published_resync_end - 1]);
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);

@@ -58,6 +58,7 @@ typedef struct KsPublished
 	int64		in_doubt;		/* transactions whose result had to be asked for */
 	char	   *resync;			/* what to do where database and topic differ, or NULL: stop */
 	char	   *settles;		/* the word in the catalog that ks_published_store takes as settled, or NULL */
+	int64		resync_end;		/* "continue": end of the outbox when that was said */
 } KsPublished;
 
 /* All in the current memory context; NULL if there is none. */

@@ -13,7 +13,6 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/stream_def.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_foreign_table.h"
@@ -30,6 +29,9 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 #include "utils/varlena.h"
+
+#include "catalog/query_cat.h"
+#include "catalog/stream_def.h"
 
 #define KS_HANDLER_SYMBOL	"ks_fdw_handler"
 #define KS_LOCAL_SERVER		"local"
@@ -179,6 +181,7 @@ ks_stream_def_load(Relation rel)
 	const char *partitions = NULL;
 	const char *dedup_key = NULL;
 	const char *dedup_window = NULL;
+	Oid			known_as;
 	ListCell   *lc;
 
 	if (!ks_is_stream(RelationGetRelid(rel)))
@@ -195,8 +198,9 @@ ks_stream_def_load(Relation rel)
 	def->serverid = table->serverid;
 	def->owner = rel->rd_rel->relowner;
 	def->local = strcmp(server->servername, KS_LOCAL_SERVER) == 0;
-	def->relname = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-											  RelationGetRelationName(rel));
+	known_as = ks_query_known_as(def->relid);
+	def->relname = quote_qualified_identifier(get_namespace_name(get_rel_namespace(known_as)),
+											  get_rel_name(known_as));
 	def->nchecks = rel->rd_att->constr ? rel->rd_att->constr->num_check : 0;
 
 	foreach(lc, table->options)

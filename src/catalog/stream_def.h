@@ -75,7 +75,7 @@ typedef struct KsStreamDef
 	Oid			serverid;
 	Oid			owner;			/* owner of the foreign table */
 	bool		local;			/* its log is a Postgres table */
-	char	   *relname;		/* qualified, quoted: for messages */
+	char	   *relname;		/* qualified, quoted: for messages; of a hidden stream its table's */
 	char	   *topic;			/* Kafka only */
 	KsFormat	format;
 	KsKeyFormat key_format;

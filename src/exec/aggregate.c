@@ -25,7 +25,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -44,60 +43,6 @@
 /* Columns of the state table after the keys, with kept inputs. */
 #define STATE_GID 1
 #define STATE_NINPUTS 2
-
-/* The key of a group, for messages. */
-static char *
-describe_group(AggregateOperator *op, AggGroup *group)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (int i = 0; i < op->plan->nkeys; i++)
-	{
-		Oid			output;
-		bool		varlena;
-		char	   *text = "null";
-
-		if (!group->group.nulls[i])
-		{
-			getTypeOutputInfo(op->plan->key_types[i], &output, &varlena);
-			text = OidOutputFunctionCall(output, group->group.keys[i]);
-		}
-		if (strlen(text) > 100)
-			text = psprintf("%.*s...", pg_mbcliplen(text, strlen(text), 100), text);
-		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", text);
-	}
-	return buf.data;
-}
-
-/*
- * raise_for_group
- *		Raises the error that is being handled, its message naming the group it
- *		belongs to.
- */
-static void
-raise_for_group(AggregateOperator *op, MemoryContext cxt)
-{
-	ErrorData  *edata;
-
-	MemoryContextSwitchTo(cxt);
-	edata = CopyErrorData();
-	FlushErrorState();
-	switch (ERRCODE_TO_CATEGORY(edata->sqlerrcode))
-	{
-		case ERRCODE_INTERNAL_ERROR:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
-			break;
-		default:
-			if (op->culprit != NULL && op->plan->nkeys > 0)
-				edata->message = psprintf("%s, in group (%s) of continuous query \"%s\"", edata->message,
-										  describe_group(op, op->culprit), get_rel_name(op->query->relation));
-	}
-	ReThrowError(edata);
-}
 
 /* Names the state's and the result's key columns have now. */
 static void
@@ -140,6 +85,10 @@ aggregate_begin(KsOperator *base, MemoryContext cxt)
 	static KsKeySpec no_keys = {0, NULL};
 
 	op->cxt = cxt;
+	op->owner = CurrentResourceOwner;
+	op->culprit = NULL;
+	op->mark = 0;
+	op->kept = NIL;
 	ks_late_filter_begin(&op->late_filter);
 	ks_agg_batch_reset(op->runner);
 	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
@@ -282,6 +231,7 @@ ks_aggregate_advance(AggregateOperator *op, AggGroup *group, const Datum *values
 {
 	NullableDatum args[FUNC_MAX_ARGS];
 
+	op->culprit = group;
 	for (int i = 0; i < op->plan->naggs; i++)
 	{
 		const KsPlanAgg *agg = &op->plan->aggs[i];
@@ -296,6 +246,7 @@ ks_aggregate_advance(AggregateOperator *op, AggGroup *group, const Datum *values
 		ks_agg_advance(op->aggs[i], &group->values[i], args);
 		group->changed = true;
 	}
+	op->culprit = NULL;
 }
 
 /* Has the window of the row closed? */
@@ -308,6 +259,33 @@ is_late(AggregateOperator *op, TupleTableSlot *slot)
 	return ks_late_filter_drops(&op->late_filter, &op->base, slot, batch, row);
 }
 
+/* Finds the group of a row, or loads it. */
+static AggGroup *
+find_group(AggregateOperator *op, TupleTableSlot *slot)
+{
+	bool		isnew;
+	AggGroup   *group = (AggGroup *) ks_group_table_get(op->groups, slot->tts_values, slot->tts_isnull, &isnew);
+
+	if (isnew)
+	{
+		/* what the writer pins stays pinned, though the record may have a subtransaction of its own */
+		ResourceOwner old = CurrentResourceOwner;
+
+		CurrentResourceOwner = op->owner;
+		ks_aggregate_load_group(op, group);
+		CurrentResourceOwner = old;
+		group->changed = false;
+		if (op->plan->wants_time)
+			group->event_time = DT_NOBEGIN;
+	}
+	if (op->mark != 0)
+		ks_aggregate_keep_group(op, group);
+	/* whichever record makes it: the first one may be taken back */
+	if (!group->exists)
+		group->changed = true;
+	return group;
+}
+
 /* Takes one row of the row statement. */
 static void
 aggregate_add(KsOperator *base, TupleTableSlot *slot)
@@ -315,7 +293,6 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 	AggregateOperator *op = (AggregateOperator *) base;
 	MemoryContext old = MemoryContextSwitchTo(op->cxt);
 	AggGroup   *group;
-	bool		isnew;
 
 	slot_getallattrs(slot);
 	if (base->check != NULL)
@@ -331,15 +308,9 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 		MemoryContextSwitchTo(old);
 		return;
 	}
-	group = (AggGroup *) ks_group_table_get(op->groups, slot->tts_values, slot->tts_isnull, &isnew);
-	if (isnew)
-		ks_aggregate_load_group(op, group);
+	group = find_group(op, slot);
 	if (op->plan->wants_time)
-	{
-		TimestampTz event_time = ks_row_event_time(op->origin, slot);
-
-		group->event_time = isnew ? event_time : Max(group->event_time, event_time);
-	}
+		group->event_time = Max(group->event_time, ks_row_event_time(op->origin, slot));
 	if (op->plan->keep_inputs)
 	{
 		(void) ks_aggregate_keep_input(op, group, slot, ++group->ninputs);
@@ -632,7 +603,7 @@ aggregate_apply(KsOperator *base)
 	}
 	PG_CATCH();
 	{
-		raise_for_group(op, old);
+		ks_aggregate_raise(op, old);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
@@ -661,6 +632,13 @@ ks_aggregate_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *ana
 	op->base.begin = aggregate_begin;
 	op->base.add = aggregate_add;
 	op->base.check = plan->nkeys > 0 ? aggregate_check : NULL;
+	/* kept inputs and sessions are aggregated when all records have come */
+	if (!plan->keep_inputs && plan->window != KS_WINDOW_SESSION)
+	{
+		op->base.mark = ks_aggregate_mark;
+		op->base.undo = ks_aggregate_undo;
+	}
+	op->base.explain_error = ks_aggregate_name_group;
 	op->base.finish = aggregate_finish;
 	op->base.apply = aggregate_apply;
 	op->callback.func = drop_plans_callback;

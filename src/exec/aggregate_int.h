@@ -14,6 +14,7 @@
 #include "executor/spi.h"
 #include "plan/window.h"
 #include "store/table_writer.h"
+#include "utils/resowner.h"
 
 /* A group the batch touches. */
 typedef struct AggGroup
@@ -26,6 +27,7 @@ typedef struct AggGroup
 	int64		ninputs;		/* kept inputs: rows so far */
 	KsAggValue *values;
 	TimestampTz event_time;		/* of its change: greatest of the batch's records in it, or of the window */
+	uint32		mark;			/* the last record it was kept for, see aggregate_undo.c */
 } AggGroup;
 
 /* A kept input row, until it is written. */
@@ -54,7 +56,12 @@ typedef struct AggregateOperator
 	KsTableWriter *writer;		/* on the state */
 	KsGroupTable *groups;
 	KsRowOrigin *origin;		/* of the attempt */
+	ResourceOwner owner;		/* of the attempt */
 	AggGroup   *culprit;		/* group that an error now would belong to, or NULL */
+	/* what the record at hand has changed, see aggregate_undo.c */
+	uint32		mark;			/* of the record; 0: nothing is to be taken back */
+	List	   *kept;			/* KeptGroup * */
+	int			kept_late;		/* late records before it */
 	/* kept inputs */
 	AggInput   *inputs;
 	int			ninputs;
@@ -75,6 +82,17 @@ typedef struct AggregateOperator
 	TimestampTz next_emit;		/* least end of a window to be emitted, DT_NOEND: none */
 	TimestampTz next_expiry;	/* least end of a window to be deleted, DT_NOEND: none */
 } AggregateOperator;
+
+/*
+ * Errors (aggregate_undo.c).  name_group: names the culprit in the message; raise:
+ * raises the error that is being handled so.  keep_group: keeps the group as it
+ * is before the record at hand changes it; mark and undo: see operator.h.
+ */
+extern void ks_aggregate_name_group(KsOperator *base, ErrorData *edata);
+extern void ks_aggregate_raise(AggregateOperator *op, MemoryContext cxt);
+extern void ks_aggregate_keep_group(AggregateOperator *op, AggGroup *group);
+extern void ks_aggregate_mark(KsOperator *base);
+extern void ks_aggregate_undo(KsOperator *base);
 
 /* Loads the group's state, or starts it (aggregate.c). */
 extern void ks_aggregate_load_group(AggregateOperator *op, AggGroup *group);

@@ -89,6 +89,7 @@ compute_plain_rows(AggregateOperator *op, TupleDesc desc)
 
 		if (!group->changed)
 			continue;
+		op->culprit = group;
 		fill_group_values(op, group, values, nulls);
 		for (int i = 0; i < op->plan->nout; i++)
 		{
@@ -100,6 +101,7 @@ compute_plain_rows(AggregateOperator *op, TupleDesc desc)
 		}
 		op->rows[g] = ks_form_minimal_tuple(desc, out, outnull);
 	}
+	op->culprit = NULL;
 }
 
 /* Keeps one row of the final statement under its group's number. */

@@ -231,6 +231,25 @@ load_groups(AggregateOperator *op)
 	}
 }
 
+/* Writes the result rows of the groups; an error names the group. */
+static int64
+write_result(AggregateOperator *op)
+{
+	volatile int64 written = 0;
+
+	op->culprit = NULL;
+	PG_TRY();
+	{
+		written = ks_aggregate_write_result(op);
+	}
+	PG_CATCH();
+	{
+		ks_aggregate_raise(op, op->cxt);
+	}
+	PG_END_TRY();
+	return written;
+}
+
 /*
  * emit_windows
  *		emit = 'final': rows of the windows that end at or before end come into the
@@ -246,7 +265,7 @@ emit_windows(AggregateOperator *op, TimestampTz end, int limit, bool *more)
 	op->writer = writer = ks_writer_open(op->query->state, op->state_keys, op->state_hints);
 	*more = collect_due(op, writer, end, limit);
 	load_groups(op);
-	written = ks_aggregate_write_result(op);
+	written = write_result(op);
 	KS_FAULT("between_emit_and_delete");
 	(void) delete_collected(op, writer);
 	delete_inputs(op);

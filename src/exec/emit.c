@@ -45,6 +45,8 @@ typedef struct EmitOperator
 	TupleDesc	desc;
 	Datum	   *values;
 	bool	   *nulls;
+	List	   *casts;			/* ExprState *, or NULL, for each column of the plan */
+	ExprContext *cast_cxt;
 	KsRowOrigin *origin;
 	KsOutEncoder *encoder;		/* stream over a topic */
 	KsPacker   *packer;
@@ -76,6 +78,18 @@ open_constraints(EmitOperator *op, Relation rel)
 	op->check_slot = MakeSingleTupleTableSlot(op->desc, &TTSOpsVirtual);
 }
 
+/* Prepares the casts to the types of the stream. */
+static void
+open_casts(EmitOperator *op)
+{
+	ListCell   *lc;
+
+	op->cast_cxt = CreateStandaloneExprContext();
+	op->casts = NIL;
+	foreach(lc, op->plan->casts)
+		op->casts = lappend(op->casts, lfirst(lc) == NULL ? NULL : ExecInitExpr(copyObject(lfirst(lc)), NULL));
+}
+
 /* Starts with no rows; looks at the stream as it is now. */
 static void
 emit_begin(KsOperator *base, MemoryContext cxt)
@@ -102,6 +116,7 @@ emit_begin(KsOperator *base, MemoryContext cxt)
 		op->encoder = ks_out_encoder_create(op->def);
 		op->packer = ks_packer_create(cxt);
 	}
+	open_casts(op);
 	open_constraints(op, rel);
 	if (op->checked == NULL)
 		table_close(rel, NoLock);
@@ -163,12 +178,19 @@ make_row(EmitOperator *op, TupleTableSlot *slot, KsOutOrigin *origin)
 
 	slot_getallattrs(slot);
 	memset(op->nulls, true, sizeof(bool) * op->desc->natts);
+	op->cast_cxt->ecxt_scantuple = slot;
 	for (int i = 0; i < op->plan->nout; i++)
 	{
 		AttrNumber	attnum = op->plan->attnums[i];
+		ExprState  *cast = list_nth(op->casts, i);
 
-		op->values[attnum - 1] = slot->tts_values[i];
-		op->nulls[attnum - 1] = slot->tts_isnull[i];
+		if (cast == NULL)
+		{
+			op->values[attnum - 1] = slot->tts_values[i];
+			op->nulls[attnum - 1] = slot->tts_isnull[i];
+		}
+		else
+			op->values[attnum - 1] = ExecEvalExpr(cast, op->cast_cxt, &op->nulls[attnum - 1]);
 	}
 	memset(origin, 0, sizeof(KsOutOrigin));
 	origin->event_time = ks_row_event_time(op->origin, slot);

@@ -387,6 +387,15 @@ join_check(KsOperator *base, TupleTableSlot *slot)
 		op->inner->check(op->inner, slot);
 }
 
+/* An error may belong to what the query's operator makes of the rows. */
+static void
+join_explain_error(KsOperator *base, ErrorData *edata)
+{
+	JoinOperator *op = (JoinOperator *) base;
+
+	op->inner->explain_error(op->inner, edata);
+}
+
 /* Is a record of the batch late? */
 static bool
 has_late_rows(const JoinSide *side)
@@ -713,6 +722,7 @@ ks_join_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *analysis
 	op->base.add = join_add;
 	op->base.check = join_check;
 	op->base.check_records = join_check_records;
+	op->base.explain_error = inner->explain_error != NULL ? join_explain_error : NULL;
 	op->base.begin_to_check = inner->begin_to_check;
 	op->base.finish = join_finish;
 	op->base.apply = join_apply;

@@ -22,13 +22,24 @@ struct KsOperator
 {
 	/* Starts an attempt; memory of the attempt is in cxt, reset by the caller. */
 	void		(*begin) (KsOperator *op, MemoryContext cxt);
-	/* Takes one row; errors other than those of check are not the row's. */
+	/* Takes one row; errors other than those of check are not the row's alone. */
 	void		(*add) (KsOperator *op, TupleTableSlot *slot);
 	/* Raises an error if the row itself is to blame (a key too long for an index). */
 	void		(*check) (KsOperator *op, TupleTableSlot *slot);
 	bool		begin_to_check; /* check needs begin and finish around it, too */
 	/* Like check, of whatever else is made of the records shown; NULL: nothing is. */
 	void		(*check_records) (KsOperator *op);
+
+	/*
+	 * Where records that are good alone may fail together with those before them:
+	 * mark: what is added from now on is the next record's; undo: takes that back.
+	 * NULL: this operator cannot.
+	 */
+	void		(*mark) (KsOperator *op);
+	void		(*undo) (KsOperator *op);
+	/* Says in the message of an error of this attempt what it belongs to; NULL: nothing to say. */
+	void		(*explain_error) (KsOperator *op, ErrorData *edata);
+
 	/* Ends the first phase, before its subtransaction does. */
 	void		(*finish) (KsOperator *op);
 	/* Writes; returns the number of result rows written or deleted. */

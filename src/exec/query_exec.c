@@ -415,10 +415,44 @@ show_rows(ExecRun *run, KsBatch *only, int from, int to)
 	}
 }
 
+/*
+ * execute_marked_row
+ *		Runs the row statement over the one record shown, in a subtransaction.  If it
+ *		fails now, after those before it, the record is bad and has done nothing.
+ */
+static void
+execute_marked_row(ExecRun *run, KsBatch *batch, int row)
+{
+	KsOperator *op = run->exec->op;
+	KsSubxact	sub;
+	ErrorData  *volatile edata = NULL;
+
+	op->mark(op);
+	ks_subxact_begin(&sub);
+	PG_TRY();
+	{
+		execute_rows(run, 1, false);
+		ks_subxact_commit(&sub);
+	}
+	PG_CATCH();
+	{
+		edata = ks_subxact_abort(&sub);
+	}
+	PG_END_TRY();
+	if (edata == NULL)
+		return;
+	if (!may_be_a_records_fault(edata->sqlerrcode))
+		ReThrowError(edata);
+	op->undo(op);
+	mark_bad(run, batch, row, edata->sqlerrcode, edata->message);
+	FreeErrorData(edata);
+}
+
 /* Runs the row statement over one record after the other. */
 static void
 execute_each_row(ExecRun *run)
 {
+	bool		marked = run->each_alone && run->exec->op->mark != NULL;
 	ListCell   *lc;
 
 	foreach(lc, run->batches)
@@ -430,7 +464,10 @@ execute_each_row(ExecRun *run)
 			if (batch->skip[row])
 				continue;
 			show_rows(run, batch, row, row + 1);
-			execute_rows(run, 1, false);
+			if (marked)
+				execute_marked_row(run, batch, row);
+			else
+				execute_rows(run, 1, false);
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
@@ -470,6 +507,8 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 	PG_CATCH();
 	{
 		edata = ks_subxact_abort(&sub);
+		if (!check_only && exec->op->explain_error != NULL)
+			exec->op->explain_error(exec->op, edata);
 	}
 	PG_END_TRY();
 	if (edata != NULL && !may_be_a_records_fault(edata->sqlerrcode))
@@ -657,8 +696,9 @@ find_bad_match(ExecRun *run)
  * run_first_phase
  *		Runs the row statement until it ends without an error, leaving bad
  *		records out.  A statement that fails although no record does on its own
- *		(another plan may evaluate in another order) is run record by record once.
- *		So it ends: every round before that finds another bad record.
+ *		(another plan may evaluate in another order, or an aggregate fails at what
+ *		the records give together) is run record by record once.  So it ends: every
+ *		round before that finds another bad record.
  */
 static void
 run_first_phase(ExecRun *run)

@@ -68,6 +68,7 @@ find_index(KsRowOrigin *origin, Oid stream)
 {
 	ListCell   *lc;
 	RowIndex   *index;
+	MemoryContext old;
 
 	foreach(lc, origin->indexes)
 	{
@@ -75,12 +76,15 @@ find_index(KsRowOrigin *origin, Oid stream)
 		if (index->batch->reader->def->relid == stream)
 			return index;
 	}
-	index = MemoryContextAllocZero(origin->cxt, sizeof(RowIndex));
+	/* callers are in the memory of one row */
+	old = MemoryContextSwitchTo(origin->cxt);
+	index = palloc0(sizeof(RowIndex));
 	index->batch = ks_batch_shown(stream);
 	if (index->batch == NULL)
 		elog(ERROR, "a row comes from stream %u, which is not read", stream);
 	index->number = list_length(origin->indexes);
 	origin->indexes = lappend(origin->indexes, index);
+	MemoryContextSwitchTo(old);
 	return index;
 }
 

@@ -398,6 +398,7 @@ merge_states(AggregateOperator *op)
 		Island	   *island = lfirst(lc);
 		ListCell   *ls;
 
+		op->culprit = island->group;
 		if (island->absorbed == NIL)
 			ks_aggregate_restore(op, island->group, NULL, true);
 		foreach(ls, island->absorbed)
@@ -407,6 +408,7 @@ merge_states(AggregateOperator *op)
 			ExecClearTuple(slot);
 		}
 	}
+	op->culprit = NULL;
 	ExecDropSingleTupleTableSlot(slot);
 }
 

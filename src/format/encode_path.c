@@ -5,7 +5,8 @@
  * The object has the same shape for every row, so it is laid out once: as pieces
  * of text with columns between them.  Columns whose paths start with the same steps share the objects and arrays on
  * the way.  Elements of an array that no column gives are null.  Where one path
- * goes through another, the shorter one is the value: the longer is a part of it.
+ * goes through another, or one asks for an array where the other asks for an
+ * object, a document cannot hold both values: such a row cannot be written.
  */
 #include "postgres.h"
 
@@ -189,6 +190,47 @@ write_group(PathWriter *writer, PathColumn *leader, int depth)
 	appendStringInfoString(writer->buf, separator[0] == '{' ? "{}" : "}");
 }
 
+/*
+ * conflict
+ *		Can no document hold the values of both columns?  So it is if one path is the
+ *		beginning of the other, or they ask for a field and an element of the same.
+ */
+static bool
+conflict(const PathColumn *a, const PathColumn *b)
+{
+	int			depth = 0;
+
+	while (depth < a->nsteps && depth < b->nsteps && same_step(&a->steps[depth], &b->steps[depth]))
+		depth++;
+	if (depth == a->nsteps || depth == b->nsteps)
+		return true;
+	return (a->steps[depth].name == NULL) != (b->steps[depth].name == NULL);
+}
+
+/* Refuses columns of which one would be lost. */
+static void
+check_conflicts(const PathWriter *writer, const KsStreamDef *def)
+{
+	for (int i = 0; i < writer->ncolumns; i++)
+	{
+		for (int j = 0; j < i; j++)
+		{
+			const KsColumnDef *first = writer->columns[j].column;
+			const KsColumnDef *second = writer->columns[i].column;
+
+			if (conflict(&writer->columns[j], &writer->columns[i]))
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot write to stream %s, because columns \"%s\" and \"%s\" overlap",
+								def->relname, first->name, second->name),
+						 errdetail("Their places in a document are \"%s\" and \"%s\", which cannot both be given.",
+								   first->path != NULL ? first->path : first->name,
+								   second->path != NULL ? second->path : second->name),
+						 errhint("Write to another stream over the same topic that declares only one of them.")));
+		}
+	}
+}
+
 /* See encode_path.h. */
 KsRowLayout *
 ks_row_layout_create(const KsStreamDef *def)
@@ -207,6 +249,8 @@ ks_row_layout_create(const KsStreamDef *def)
 		if (column->kind == KS_COL_VALUE || column->kind == KS_COL_KEY)
 			parse_path(&writer.columns[writer.ncolumns++], column);
 	}
+	if (def->format == KS_FORMAT_JSON)
+		check_conflicts(&writer, def);
 	if (writer.ncolumns == 0)
 		appendStringInfoString(&buf, "{}");
 	else

@@ -24,7 +24,8 @@ typedef struct KsRowLayout
 
 /*
  * The layout of a JSON object of the declared columns, each where the column
- * option "path" says; in the current context.
+ * option "path" says; in the current context.  Refuses columns of which no
+ * document can hold all.
  */
 extern KsRowLayout *ks_row_layout_create(const KsStreamDef *def);
 

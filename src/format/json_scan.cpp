@@ -525,6 +525,32 @@ reserve(KsJsonScanner *scanner, size_t len)
 	return KS_JSON_OK;
 }
 
+/*
+ * Where the tokenizer found fault with a string, which it does not say: at the
+ * first control character within one, or (closed false) at the quote of the one
+ * that is not closed.
+ */
+size_t
+string_fault(const char *doc, size_t len, bool closed)
+{
+	size_t		start = 0;
+	bool		inside = false;
+
+	for (size_t i = 0; i < len; i++)
+	{
+		if (inside && closed && (unsigned char) doc[i] < ' ')
+			return i;
+		if (inside && doc[i] == '\\' && i + 1 < len && (unsigned char) doc[i + 1] >= ' ')
+			i++;
+		else if (doc[i] == '"')
+		{
+			inside = !inside;
+			start = i;
+		}
+	}
+	return inside ? start : 0;
+}
+
 /* Finds the tokens of a document; its text is copied to where they may be read. */
 KsJsonStatus
 tokenize(KsJsonScanner *scanner, const char *doc, size_t len, KsJsonFault *fault)
@@ -554,9 +580,11 @@ tokenize(KsJsonScanner *scanner, const char *doc, size_t len, KsJsonFault *fault
 			return KS_JSON_MALFORMED;
 		case simdjson::UNCLOSED_STRING:
 			fault->reason = "a string is not closed";
+			fault->offset = string_fault(doc, len, false);
 			return KS_JSON_MALFORMED;
 		case simdjson::UNESCAPED_CHARS:
 			fault->reason = "a string has a control character that is not escaped";
+			fault->offset = string_fault(doc, len, true);
 			return KS_JSON_MALFORMED;
 		default:
 			fault->reason = "the document is not well-formed";

@@ -503,9 +503,9 @@ check_volatility(Query *query)
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 OidIsValid(funcid) ?
-			 errmsg("volatile function %s not supported in a continuous query",
+			 errmsg("volatile function %s() is not supported in a continuous query",
 					quote_identifier(get_func_name(funcid))) :
-			 errmsg("volatile expression not supported in a continuous query"),
+			 errmsg("a volatile expression is not supported in a continuous query"),
 			 errdetail("Processing a record again after a crash would give another result."),
 			 errhint("If it is your own function and its result depends only on its arguments, mark it IMMUTABLE or STABLE.")));
 }

@@ -48,6 +48,7 @@ typedef struct KsPlan
 
 	/* Rows that go to a stream. */
 	AttrNumber *attnums;		/* [nout] column of the stream for each one of the result, 0: none */
+	List	   *casts;			/* Expr *, one for each: makes the value from the row (Var 1), or NULL: as it is */
 	bool		carry_key;		/* the record's key is that of the record it comes from */
 
 	/* Aggregates only.  Columns of the row statement: keys first, then inputs. */

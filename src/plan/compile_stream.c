@@ -5,8 +5,8 @@
  * The row statement is the stored SELECT with the record that each row comes
  * from (origin.c) beside it, for its key and its time.  Columns of the query named
  * like metadata of a record (_key, _partition, _timestamp, _headers) say what
- * the record is to have; the others are the stream's columns in their order, as
- * in INSERT ... SELECT.  What belongs to the input's log only (_offset,
+ * the record is to have; the others are the stream's columns in their order, with
+ * the casts of an assignment, as in INSERT ... SELECT.  What belongs to the input's log only (_offset,
  * _stream_time, and _partition as it comes from the input) is passed over, so
  * that SELECT * does what one expects.
  *
@@ -16,12 +16,12 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "catalog/pg_type_d.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 
@@ -73,46 +73,29 @@ next_own_column(const KsStreamDef *def, AttrNumber *attnum)
 }
 
 /*
- * A text of limited length is cut by a cast, but refused by an assignment: the
- * user is to say which.
+ * assignment_cast
+ *		What makes the stream's column of a column of the statement, the one at
+ *		place: the casts that INSERT would apply, length and domain included; NULL
+ *		where none is needed.  SQL text cannot say this: a cast there is an explicit
+ *		one, which cuts a text that is too long.
  */
-static void
-check_length(const KsStreamDef *def, const KsColumnDef *column, TargetEntry *tle)
-{
-	Oid			base = getBaseType(column->typid);
-
-	if (column->typmod >= 0 && (base == VARCHAROID || base == BPCHAROID || base == BITOID || base == VARBITOID) &&
-		exprTypmod((Node *) tle->expr) != column->typmod)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" of stream %s is of type %s but the query gives type %s",
-						column->name, def->relname, format_type_with_typemod(column->typid, column->typmod),
-						format_type_with_typemod(exprType((Node *) tle->expr), exprTypmod((Node *) tle->expr))),
-				 errhint("Cast the expression in the query.")));
-}
-
-/* The stream's column for a column of the query, appended to the select list of the statement. */
-static void
-append_column(StringInfo sql, const KsStreamDef *def, AttrNumber attnum, TargetEntry *tle)
+static Expr *
+assignment_cast(const KsStreamDef *def, AttrNumber attnum, const TargetEntry *tle, int place)
 {
 	const KsColumnDef *column = &def->columns[attnum - 1];
 	Oid			type = exprType((Node *) tle->expr);
+	Var		   *var = makeVar(1, place + 1, type, exprTypmod((Node *) tle->expr),
+							  exprCollation((Node *) tle->expr), 0);
+	Node	   *cast = coerce_to_target_type(NULL, (Node *) var, type, column->typid, column->typmod,
+											 COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
 
-	if (type == column->typid && exprTypmod((Node *) tle->expr) == column->typmod)
-	{
-		appendStringInfo(sql, "q.c%d", tle->resno);
-		return;
-	}
-	if (!can_coerce_type(1, &type, &column->typid, COERCION_ASSIGNMENT))
+	if (cast == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("column \"%s\" of stream %s is of type %s but the query gives type %s",
 						column->name, def->relname, format_type_be(column->typid), format_type_be(type)),
 				 errhint("Cast the expression in the query.")));
-	check_length(def, column, tle);
-	appendStringInfo(sql, "CAST(q.c%d AS %s)", tle->resno,
-					 format_type_extended(column->typid, column->typmod,
-										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	return cast == (Node *) var ? NULL : expression_planner((Expr *) cast);
 }
 
 /* Lays out which column goes where; the select list of the statement. */
@@ -140,8 +123,8 @@ plan_columns(KsPlan *plan, Query *query, const KsStreamDef *def)
 					(errcode(ERRCODE_SYNTAX_ERROR),
 					 errmsg("the query has more columns than stream %s", def->relname),
 					 errhint("Its columns go to the stream's columns in their order.")));
-		appendStringInfoString(&sql, plan->nout > 0 ? ", " : "");
-		append_column(&sql, def, attnum, tle);
+		appendStringInfo(&sql, "%sq.c%d", plan->nout > 0 ? ", " : "", tle->resno);
+		plan->casts = lappend(plan->casts, assignment_cast(def, attnum, tle, plan->nout));
 		plan->attnums[plan->nout++] = attnum;
 	}
 	if (next_own_column(def, &next) != 0)

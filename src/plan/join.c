@@ -511,9 +511,9 @@ streams_in(Node *expr)
 	return result;
 }
 
-/* A resolved expression over one stream, with its Vars numbered 1. */
-static Node *
-alone(Node *expr, int ref)
+/* See join_int.h. */
+Node *
+ks_join_alone(Node *expr, int ref)
 {
 	Node	   *result = copyObject(expr);
 
@@ -528,7 +528,7 @@ add_key(KsJoinRef *ref, Node *expr, Oid collation)
 	KsJoinKey  *key;
 	ListCell   *lc;
 
-	expr = alone(expr, ref->number);
+	expr = ks_join_alone(expr, ref->number);
 	foreach(lc, ref->keys)
 	{
 		if (equal(((KsJoinKey *) lfirst(lc))->expr, expr))
@@ -588,7 +588,7 @@ take_key(KsJoin *join, Node *condition)
 		for (int i = 0; i < 2; i++)
 		{
 			text->refs[i] = refs[i];
-			text->exprs[i] = alone(sides[i], refs[i]);
+			text->exprs[i] = ks_join_alone(sides[i], refs[i]);
 		}
 		join->texts = lappend(join->texts, text);
 	}
@@ -636,6 +636,7 @@ take_condition(KsJoin *join, KsLevels *levels, const KsConjunct *conjunct)
 	Node	   *condition = ks_level_resolve(conjunct->level, conjunct->expr);
 	Bitmapset  *streams;
 	KsOuterPlace *outer;
+	bool		of_match;		/* must it hold for every match? */
 	int			ref;
 
 	if (condition == NULL)
@@ -645,14 +646,17 @@ take_condition(KsJoin *join, KsLevels *levels, const KsConjunct *conjunct)
 		return;
 	outer = outer_of(levels, list_nth(levels->components,
 									  join->refs[bms_next_member(streams, -1)].component));
+	of_match = outer == NULL || conjunct->of == outer->join || conjunct->inside == outer->join;
 	if (bms_get_singleton_member(streams, &ref))
 	{
+		if (of_match)
+			join->refs[ref].guards = lappend(join->refs[ref].guards, ks_join_alone(condition, ref));
 		if (filters_rows(conjunct, outer, ref) && !contain_mutable_functions(condition))
-			join->refs[ref].filters = lappend(join->refs[ref].filters, alone(condition, ref));
+			join->refs[ref].filters = lappend(join->refs[ref].filters, ks_join_alone(condition, ref));
 		return;
 	}
 	/* what stands above an outer join is no condition of its matches */
-	if (outer != NULL && conjunct->of != outer->join && conjunct->inside != outer->join)
+	if (!of_match)
 		return;
 	ks_time_bound(join, condition);
 	take_key(join, condition);

@@ -32,6 +32,8 @@ typedef struct KsJoinRef
 	Bitmapset  *columns;		/* attribute numbers the query reads */
 	List	   *keys;			/* KsJoinKey * */
 	List	   *filters;		/* Node *: conditions on this stream alone, over Vars with varno 1 */
+	List	   *guards;			/* Node *: all that every match must fulfil of such, those in filters too */
+	List	   *parts;			/* Node *: what the bounds compute of this stream alone, over the same Vars */
 } KsJoinRef;
 
 /* What a stream is found by: an expression over Vars with varno 1. */
@@ -94,7 +96,8 @@ typedef struct KsJoinRefPlan
 {
 	int			ref;
 	int			ncolumns;		/* kept of the stream */
-	int			nkeys;			/* columns after those of the buffer: keys whose length is checked */
+	int			nkeys;			/* columns after those of the buffer: keys whose length is checked;
+								 * what follows is only computed */
 	char	   *fill_sql;		/* rows of the batch for the buffer */
 	char	   *late_sql;		/* (_partition, _offset, close) of late records */
 	char	   *null_check_sql; /* null rows of the batch, as a test; NULL: keeps no rows */

@@ -64,6 +64,9 @@ extern void ks_join_refuse(const char *construct, const char *hint);
  */
 extern Node *ks_level_resolve(KsLevel *level, Node *expr);
 
+/* A copy of a resolved expression over one stream, with its Vars numbered 1. */
+extern Node *ks_join_alone(Node *expr, int ref);
+
 /* Takes the bounds that a resolved condition sets on event times into account. */
 extern void ks_time_bound(KsJoin *join, Node *condition);
 

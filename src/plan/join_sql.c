@@ -19,7 +19,8 @@
  * To the conditions of the query are added those of the contract on time: each
  * of two rows came before the other's close.  And the bounds of the query are
  * repeated with the event time of the old row alone on one side, so that an index
- * can be used whichever way the query puts them.  Equalities of text are repeated
+ * can be used whichever way the query puts them; and because the event time of a
+ * record whose column is infinite is another.  Equalities of text are repeated
  * by bytes, as the index has them.
  *
  * For outer joins another statement tells which rows have met: the join alone,
@@ -452,7 +453,14 @@ add_pair_conditions(const KsJoin *join, KsLevels *levels, const SideMode *modes,
 		/* the other one came before the close of this one */
 		quals = lappend(quals, compare(stream_time[o], "<=",
 									   plus(event_time[k], Max(after, 0) + join->grace)));
-		if (modes[refs[o]] != SIDE_OLD)
+
+		/*
+		 * New rows are found by the keys.  But infinite columns may fulfil the
+		 * query's bounds where event times do not, so that these decide always.
+		 */
+		if (modes[refs[o]] != SIDE_OLD && (k == 1 || modes[refs[k]] == SIDE_OLD ||
+										   join->refs[refs[o]].def->event_time == 0 ||
+										   join->refs[refs[k]].def->event_time == 0))
 			continue;
 		quals = lappend(quals, compare(event_time[o], ">=", plus(event_time[k], -before)));
 		quals = lappend(quals, compare(event_time[o], "<=", plus(event_time[k], after)));
@@ -815,6 +823,34 @@ append_filters(StringInfo sql, const KsJoinRef *ref)
 	}
 }
 
+/*
+ * append_parts
+ *		What the bounds compute of a record alone: if that fails, the record is bad
+ *		now, not all that it is compared with later.  Conditions that keep it from
+ *		being compared at all come first.
+ */
+static void
+append_parts(StringInfo sql, const KsJoinRef *ref)
+{
+	List	   *context = deparse_context_for("s", ref->stream);
+	StringInfoData guard;
+	ListCell   *lc;
+
+	initStringInfo(&guard);
+	foreach(lc, ref->guards)
+		appendStringInfo(&guard, "%s(%s)", guard.len > 0 ? " AND " : "",
+						 deparse_expression(lfirst(lc), context, true, false));
+	foreach(lc, ref->parts)
+	{
+		const char *part = deparse_expression(lfirst(lc), context, true, false);
+
+		if (guard.len > 0)
+			appendStringInfo(sql, ", CASE WHEN %s THEN %s END", guard.data, part);
+		else
+			appendStringInfo(sql, ", %s", part);
+	}
+}
+
 /* By how much a record may be after another at most. */
 static int64
 longest_before(const KsJoin *join, const KsJoinRef *ref)
@@ -860,6 +896,7 @@ fill_statement(const KsJoin *join, const KsJoinRef *ref, KsJoinRefPlan *plan)
 		appendStringInfo(&sql, ", %s", deparse_expression(key->expr, deparse_context_for("s", ref->stream), true, false));
 		plan->nkeys++;
 	}
+	append_parts(&sql, ref);
 	/* the second condition: a time so early that the bounds cannot be computed is bad now, not when it is met */
 	appendStringInfo(&sql, " FROM %s s WHERE %s <= %s AND %s - %s IS NOT NULL", qualified(ref->stream),
 					 stream_column(ref, def->meta[KS_META_STREAM_TIME], "s"), close_of(join, ref, "s"),

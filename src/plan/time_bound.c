@@ -13,6 +13,10 @@
  * than the condition: a day added to a timestamptz is 24 hours give or take
  * two in a time zone whose offset changes.
  *
+ * What a bound computes of one record alone (a.ts - '5 min', or of a difference
+ * the fact that infinite times cannot be subtracted) is noted, too: where that
+ * fails, it fails with every partner, and none of them is to blame.
+ *
  * Event times of different types are not compared here, since what a timestamp
  * or a date is as a timestamptz depends on the session.
  *
@@ -23,6 +27,7 @@
 #include "access/stratnum.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "pgtime.h"
@@ -202,6 +207,28 @@ compare_times(KsJoin *join, const TimeTerm *first, int strategy, const TimeTerm 
 				  strategy == BTGreaterStrategyNumber);
 }
 
+/* Notes what a bound computes of the record of a term. */
+static void
+note_part(KsJoin *join, const TimeTerm *term, Node *part)
+{
+	KsJoinRef  *ref = &join->refs[term->ref];
+
+	if (!IsA(part, Var))
+		ref->parts = list_append_unique(ref->parts, ks_join_alone(part, term->ref));
+}
+
+/* Notes an argument of a difference, as its difference from a time that is there. */
+static void
+note_difference(KsJoin *join, const TimeTerm *term, OpExpr *difference, int argument)
+{
+	OpExpr	   *part = copyObject(difference);
+
+	lfirst(list_nth_cell(part->args, 1 - argument)) =
+		makeConst(exprType(list_nth(part->args, argument)), -1, InvalidOid, sizeof(TimestampTz),
+				  TimestampTzGetDatum(0), false, FLOAT8PASSBYVAL);
+	note_part(join, term, (Node *) part);
+}
+
 /* first - second op constant. */
 static bool
 compare_difference(KsJoin *join, Node *difference, int strategy, Node *constant)
@@ -222,6 +249,8 @@ compare_difference(KsJoin *join, Node *difference, int strategy, Node *constant)
 		length > PG_INT64_MAX / 8 || length < PG_INT64_MIN / 8)
 		return false;
 	compare_times(join, &first, strategy, &second, length);
+	note_difference(join, &first, (OpExpr *) difference, 0);
+	note_difference(join, &second, (OpExpr *) difference, 1);
 	return true;
 }
 
@@ -261,4 +290,6 @@ ks_time_bound(KsJoin *join, Node *condition)
 	if ((first.type == TIMESTAMPTZOID) != (second.type == TIMESTAMPTZOID))
 		return;
 	compare_times(join, &first, strategy, &second, 0);
+	note_part(join, &first, left);
+	note_part(join, &second, right);
 }

@@ -37,6 +37,7 @@
 #include "catalog/stream_def.h"
 #include "exec/aggstate.h"
 #include "plan/window.h"
+#include "sql/window_functions.h"
 
 /* What an expression stands for. */
 typedef enum MeaningKind
@@ -356,12 +357,63 @@ find_group_window(KsAnalysis *analysis, Query *query)
 	}
 }
 
+/* Checks the constants among the arguments of a window function. */
+static void
+check_call(const char *function, FuncExpr *call)
+{
+	Const	   *args[KS_WINDOW_MAX_ARGS] = {NULL};
+	int			i = 0;
+	ListCell   *lc;
+
+	Assert(list_length(call->args) <= KS_WINDOW_MAX_ARGS);
+	foreach(lc, call->args)
+	{
+		Node	   *value = eval_const_expressions(NULL, lfirst(lc));
+
+		if (i > 0 && IsA(value, Const) && !((Const *) value)->constisnull)
+			args[i] = (Const *) value;
+		i++;
+	}
+	ks_window_check_call(function, args, exprType(llast(call->args)) == TEXTOID);
+}
+
+/*
+ * check_calls
+ *		Walker that checks the window functions of a query and of the views it
+ *		reads: with a wrong constant every record would be a dead letter.
+ */
+static bool
+check_calls(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr))
+	{
+		const char *function = window_function(((FuncExpr *) node)->funcid);
+
+		if (function != NULL)
+			check_call(function, (FuncExpr *) node);
+	}
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW && rte->inFromCl)
+			(void) check_calls((Node *) ks_view_query_resolved(rte->relid), context);
+		return false;			/* its parts are walked on their own */
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, check_calls, context, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, check_calls, context);
+}
+
 /* See window.h. */
 void
 ks_window_find(KsAnalysis *analysis, Query *query)
 {
 	ListCell   *lc;
 
+	(void) check_calls((Node *) query, NULL);
 	if (analysis->kind == KS_QUERY_AGGREGATE)
 	{
 		find_group_window(analysis, query);

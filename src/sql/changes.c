@@ -104,6 +104,20 @@ check_may_read(Relation rel)
 				 errhint("Its changes are shown to those who may see all rows; read the table itself.")));
 }
 
+/* Opens the relation of an argument of type regclass, which may be any number. */
+static Relation
+open_relation(Oid relation)
+{
+	Relation	rel = try_relation_open(relation, AccessShareLock);
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relation),
+				 errhint("The view kstream.tables lists the tables whose changes can be kept.")));
+	return rel;
+}
+
 /* No changes are kept: what to do. */
 static void
 not_kept(Relation rel)
@@ -468,11 +482,7 @@ ks_position(PG_FUNCTION_ARGS)
 
 	if (cache_is_valid(fcinfo->flinfo->fn_extra, relation, snapshot))
 		PG_RETURN_INT64(((PositionCache *) fcinfo->flinfo->fn_extra)->position);
-	rel = try_relation_open(relation, AccessShareLock);
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relation)));
+	rel = open_relation(relation);
 	check_may_read(rel);
 	position = position_in(rel, snapshot);
 	relation_close(rel, AccessShareLock);
@@ -556,8 +566,11 @@ Datum
 ks_channel(PG_FUNCTION_ARGS)
 {
 	Oid			relation = PG_GETARG_OID(0);
+	Relation	rel = open_relation(relation);
 
-	if (get_rel_name(relation) == NULL)
-		PG_RETURN_NULL();
+	/* nothing would ever come */
+	if (!ks_changelog_wanted(relation))
+		not_kept(rel);
+	relation_close(rel, NoLock);
 	PG_RETURN_TEXT_P(cstring_to_text(ks_changelog_channel(relation)));
 }

@@ -218,6 +218,22 @@ create_result(RangeVar *name, Oid view, const char *access_method)
 	return RangeVarGetRelid(name, NoLock, false);
 }
 
+/* Columns of the primary key must be there; those of an aggregate are checked against its groups. */
+static void
+check_primary_key(const KsQueryRow *row, List *primary_key)
+{
+	ListCell   *lc;
+
+	foreach(lc, primary_key)
+	{
+		if (row->kind != KS_QUERY_AGGREGATE && get_attnum(row->view, lfirst(lc)) == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("primary key column \"%s\" is not a column of the query", (char *) lfirst(lc)),
+					 errhint("Name columns of the select list in primary_key.")));
+	}
+}
+
 /*
  * Creates changelog, key, state and kept inputs of the result, and makes all one
  * unit.  The changelog comes first: it holds the row that a global aggregate
@@ -257,6 +273,7 @@ ks_create_table_as(PG_FUNCTION_ARGS)
 	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
 	row.kind = analysis->kind;
+	check_primary_key(&row, primary_key);
 	row.relation = create_result(name, row.view, options.access_method);
 	row.generation = 1;
 	complete_result(analysis, &row, primary_key, options.keep_changes);

@@ -219,7 +219,7 @@ choose_key(FunctionCallInfo fcinfo, Relation rel, const KsQueryRow *query, const
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				 errmsg("table \"%s\" has no primary key", RelationGetRelationName(rel)),
-				 errhint("Name columns that identify a row, e.g. key => '{id}'.")));
+				 errhint("Name the columns that identify a row: key => ARRAY['<column>', ...]. Or use key_format => 'none' with envelope => 'debezium'.")));
 	return key;
 }
 
@@ -524,8 +524,8 @@ ks_sink_drop(const KsSinkRow *sink)
 		drop_triggers(sink);
 	for (int i = 0; i < 2; i++)
 	{
-		drop_part(sink->halves[i].rows, sink->relation, DEPENDENCY_INTERNAL);
-		drop_part(sink->halves[i].segments, sink->relation, DEPENDENCY_INTERNAL);
+		drop_part(sink->halves[i].rows, sink->relation, ks_outbox_dependency(sink));
+		drop_part(sink->halves[i].segments, sink->relation, ks_outbox_dependency(sink));
 	}
 	if (sink->target != sink->relation)
 		drop_part(sink->target, sink->relation, DEPENDENCY_AUTO);
@@ -553,6 +553,18 @@ ks_drop_sink(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- altering, restoring */
 
+/* Makes a table of the outbox belong to what is published. */
+static void
+relink_part(const KsSinkRow *sink, Oid part)
+{
+	if (get_rel_relkind(part) == '\0')
+		return;
+	if (ks_outbox_dependency(sink) == DEPENDENCY_INTERNAL)
+		ks_depend_internally(part, sink->relation);
+	else
+		ks_depend_automatically(part, sink->relation);
+}
+
 /* See ddl_sink.h. */
 void
 ks_relink_sink(const KsSinkRow *sink)
@@ -561,10 +573,8 @@ ks_relink_sink(const KsSinkRow *sink)
 		return;
 	for (int i = 0; i < 2; i++)
 	{
-		if (get_rel_relkind(sink->halves[i].rows) != '\0')
-			ks_depend_internally(sink->halves[i].rows, sink->relation);
-		if (get_rel_relkind(sink->halves[i].segments) != '\0')
-			ks_depend_internally(sink->halves[i].segments, sink->relation);
+		relink_part(sink, sink->halves[i].rows);
+		relink_part(sink, sink->halves[i].segments);
 	}
 	if (sink->target != sink->relation && get_rel_relkind(sink->target) != '\0')
 		ks_depend_automatically(sink->target, sink->relation);

@@ -34,6 +34,7 @@
 #include "sql/query_options.h"
 #include "store/position.h"
 #include "stream/local_log.h"
+#include "stream/out_record.h"
 #include "stream/outbox.h"
 #include "worker/wakeup.h"
 
@@ -308,7 +309,11 @@ ks_insert_into(PG_FUNCTION_ARGS)
 	check_no_loop(stream, analysis->streams, 0);
 	row.relation = stream;
 	if (!def->local)
+	{
+		/* can its rows be written at all? */
+		(void) ks_out_encoder_create(def);
 		(void) ks_outbox_of_stream(def);
+	}
 	store_query(&row, analysis);
 	PG_RETURN_TEXT_P(cstring_to_text(row.name));
 }

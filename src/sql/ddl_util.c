@@ -180,7 +180,7 @@ ks_refuse_argument(const char *name, const char *hint)
 			 errhint("%s", hint)));
 }
 
-/* The name of a relation to be created, its schema filled in. */
+/* The name of a relation to be created, its schema filled in; an error if it is taken. */
 RangeVar *
 ks_parse_new_name(const char *name)
 {
@@ -192,6 +192,11 @@ ks_parse_new_name(const char *name)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("streams, tables and queries of kstream cannot be temporary"),
 				 errhint("Name a schema that is not temporary.")));
+	/* said here, so that the statements which create it need not, in words the user has not typed */
+	if (OidIsValid(get_relname_relid(rv->relname, schema)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation \"%s\" already exists", rv->relname)));
 	rv->catalogname = NULL;
 	rv->schemaname = get_namespace_name(schema);
 	return rv;

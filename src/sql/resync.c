@@ -39,6 +39,22 @@ find_sink(const char *name)
 	return sink;
 }
 
+/* What the outbox holds now is not published; what comes is, however late the worker looks. */
+static void
+continue_at_end(const KsSinkRow *sink, const char *name)
+{
+	int64		end = ks_outbox_end(sink);
+	Oid			types[2] = {INT4OID, INT8OID};
+	Datum		values[2] = {Int32GetDatum(sink->id), Int64GetDatum(end)};
+	KsPublished published;
+
+	ks_catalog_execute("UPDATE kstream_catalog.published SET resync_end = $2 WHERE sink = $1", 2, types, values);
+	if (ks_published_load(sink->id, &published) && end > published.position)
+		ereport(NOTICE,
+				(errmsg(INT64_FORMAT " records of \"%s\" that wait will not be published", end - published.position, name),
+				 errhint("To publish them, call kstream.resync(name, 'republish') in this transaction.")));
+}
+
 PG_FUNCTION_INFO_V1(ks_resync);
 
 /* resync(name, mode): takes effect when the worker opens the sink anew. */
@@ -63,6 +79,8 @@ ks_resync(PG_FUNCTION_ARGS)
 				 errhint("Only a record that the topic refuses for its size is left out; see last_error in the view kstream.sinks.")));
 	values[1] = CStringGetTextDatum(mode);
 	ks_catalog_execute("UPDATE kstream_catalog.published SET resync = $2 WHERE sink = $1", 2, types, values);
+	if (strcmp(mode, "continue") == 0)
+		continue_at_end(sink, name);
 	/* a publisher of its own: it neither fences another one nor takes its position for ours */
 	values[1] = CStringGetTextDatum(anew ? ks_outbox_new_incarnation() : sink->incarnation);
 	values[2] = CStringGetTextDatum(ks_instance_id());

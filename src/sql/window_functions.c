@@ -13,9 +13,15 @@
  * instant of its day, whether or not there is a midnight: where clocks go back
  * over midnight at the first of the two, where they skip it at the end of the gap.
  *
+ * What may be wrong about the arguments besides the time is checked here alone:
+ * by the functions themselves, and through ks_window_check_call for the constants
+ * of a continuous query when it is created.
+ *
  * Runs in: any backend, any worker.
  */
 #include "postgres.h"
+
+#include <math.h>
 
 #include "catalog/pg_type_d.h"
 #include "common/int.h"
@@ -31,6 +37,7 @@
 #include "utils/typcache.h"
 
 #include "base/compat.h"
+#include "sql/window_functions.h"
 
 /* Monday 2000-01-03, on the scale of timestamps. */
 #define DEFAULT_ORIGIN (2 * USECS_PER_DAY)
@@ -38,7 +45,13 @@
 /* How far from midnight the clocks of its day may change. */
 #define ZONE_CHANGE (3 * USECS_PER_HOUR)
 
-/* The third argument of a function. */
+/*
+ * Windows that one record may be in.  Each is a row of its group; a slide written
+ * in the wrong unit would make millions of them out of every record.
+ */
+#define MAX_WINDOWS_PER_RECORD 100000
+
+/* The last argument of a function. */
 typedef enum GridKind
 {
 	GRID_UTC,					/* none */
@@ -167,7 +180,8 @@ get_span(const Interval *interval, const char *what, bool zoned)
 	if (span.months < 0 || span.us < 0 || (span.months == 0 && span.us == 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s of a window must be greater than zero", what)));
+				 errmsg("%s of a window must be greater than zero", what),
+				 errhint("Give an interval such as '5 min'.")));
 	if (zoned && span.us % USECS_PER_DAY != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -198,6 +212,54 @@ get_zone(WindowCache *cache, MemoryContext cxt, text *name)
 	return cache->zone;
 }
 
+/* An origin, checked. */
+static Timestamp
+get_origin(TimestampTz origin)
+{
+	if (TIMESTAMP_NOT_FINITE(origin))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("origin out of range"),
+				 errhint("Give a finite time at which one of the windows starts.")));
+	return origin;
+}
+
+/* The gap of a session. */
+static Span
+get_gap(const Interval *interval)
+{
+	Span		gap = get_span(interval, "gap", false);
+
+	if (gap.months != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("gap of a session cannot be in months"),
+				 errhint("Use weeks, days and smaller units.")));
+	return gap;
+}
+
+/* Length in microseconds for a comparison; a month counts 30 days, as between intervals. */
+static double
+span_length(const Span *span)
+{
+	return (double) span->months * DAYS_PER_MONTH * USECS_PER_DAY + (double) span->us;
+}
+
+/* Refuses a slide so short that a record would be in too many windows. */
+static void
+check_window_count(const Span *slide, const Span *size)
+{
+	double		count = ceil(span_length(size) / span_length(slide));
+
+	if (count > MAX_WINDOWS_PER_RECORD)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a record would be in too many windows"),
+				 errdetail("Slide and size put each record into %.0f windows; at most %d are possible.",
+						   count, MAX_WINDOWS_PER_RECORD),
+				 errhint("Give a longer slide or a smaller size; the slide is the second argument of kstream.hop, the size the third.")));
+}
+
 /* The grid that the second argument and the one at grid_arg, if any, describe. */
 static Grid
 get_grid(FunctionCallInfo fcinfo, WindowCache *cache, MemoryContext cxt, GridKind kind, int grid_arg)
@@ -208,13 +270,7 @@ get_grid(FunctionCallInfo fcinfo, WindowCache *cache, MemoryContext cxt, GridKin
 	grid.zone = NULL;
 	grid.origin = grid.step.months != 0 ? 0 : DEFAULT_ORIGIN;
 	if (kind == GRID_ORIGIN)
-	{
-		grid.origin = PG_GETARG_TIMESTAMPTZ(grid_arg);
-		if (TIMESTAMP_NOT_FINITE(grid.origin))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-					 errmsg("origin out of range")));
-	}
+		grid.origin = get_origin(PG_GETARG_TIMESTAMPTZ(grid_arg));
 	else if (kind == GRID_ZONE)
 		grid.zone = get_zone(cache, cxt, PG_GETARG_TEXT_PP(grid_arg));
 	return grid;
@@ -388,6 +444,7 @@ hop_begin(FunctionCallInfo fcinfo, GridKind kind)
 
 	state->grid = get_grid(fcinfo, &cache, CurrentMemoryContext, kind, 3);
 	state->size = get_span(PG_GETARG_INTERVAL_P(2), "size", kind == GRID_ZONE);
+	check_window_count(&state->grid.step, &state->size);
 	if (TIMESTAMP_NOT_FINITE(instant))
 	{
 		state->next = 0;
@@ -469,14 +526,52 @@ ks_session(PG_FUNCTION_ARGS)
 {
 	WindowCache *cache = get_cache(fcinfo);
 	TimestampTz instant = PG_GETARG_TIMESTAMPTZ(0);
-	Span		gap = get_span(PG_GETARG_INTERVAL_P(1), "gap", false);
+	Span		gap = get_gap(PG_GETARG_INTERVAL_P(1));
 
-	if (gap.months != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("gap of a session cannot be in months"),
-				 errhint("Use weeks, days and smaller units.")));
 	if (TIMESTAMP_NOT_FINITE(instant))
 		PG_RETURN_NULL();
 	return make_window(cache->range, instant, plus(instant, gap.us));
+}
+
+/* The interval of a constant that is not NULL. */
+static const Interval *
+const_interval(const Const *value)
+{
+	return DatumGetIntervalP(value->constvalue);
+}
+
+/* Checks an origin or a time zone. */
+static void
+check_grid_const(const Const *value)
+{
+	WindowCache cache = {0};
+
+	if (value->consttype == TIMESTAMPTZOID)
+		(void) get_origin(DatumGetTimestampTz(value->constvalue));
+	else
+		(void) get_zone(&cache, CurrentMemoryContext, DatumGetTextPP(value->constvalue));
+}
+
+/* See window_functions.h. */
+void
+ks_window_check_call(const char *function, Const **args, bool zoned)
+{
+	bool		hop = strcmp(function, "hop") == 0;
+	Span		step;
+	Span		size;
+
+	if (strcmp(function, "session") == 0)
+	{
+		if (args[1] != NULL)
+			(void) get_gap(const_interval(args[1]));
+		return;
+	}
+	if (args[1] != NULL)
+		step = get_span(const_interval(args[1]), hop ? "slide" : "size", zoned);
+	if (hop && args[2] != NULL)
+		size = get_span(const_interval(args[2]), "size", zoned);
+	if (hop && args[1] != NULL && args[2] != NULL)
+		check_window_count(&step, &size);
+	if (args[hop ? 3 : 2] != NULL)
+		check_grid_const(args[hop ? 3 : 2]);
 }

@@ -238,31 +238,53 @@ ks_capture_remember(KsCapture *capture, keyset_hash *keys)
 	capture->keys = keys;
 }
 
-/* See capture.h. */
-void
-ks_capture_collect_key(KsCapture *capture, TupleTableSlot *row, keyset_hash *keys)
+/* The entry of a row's key among keys, made if told so; NULL: there is none. */
+static KsKeyEntry *
+key_entry(KsCapture *capture, TupleTableSlot *row, keyset_hash *keys, bool make)
 {
 	MemoryContext old = MemoryContextSwitchTo(capture->row_cxt);
+	KsKeyEntry *entry = NULL;
 	bool		found;
 
 	MemoryContextReset(capture->row_cxt);
 	if (encode_key(capture, &capture->key, row))
-		(void) keyset_insert(keys, key_hash(&capture->key), &found);
+		entry = make ? keyset_insert(keys, key_hash(&capture->key), &found) :
+			keyset_lookup(keys, key_hash(&capture->key));
 	MemoryContextSwitchTo(old);
+	return entry;
+}
+
+/* See capture.h. */
+void
+ks_capture_collect_key(KsCapture *capture, TupleTableSlot *row, keyset_hash *keys)
+{
+	(void) key_entry(capture, row, keys, true);
 }
 
 /* See capture.h. */
 bool
 ks_capture_has_key(KsCapture *capture, TupleTableSlot *row, keyset_hash *keys)
 {
-	MemoryContext old = MemoryContextSwitchTo(capture->row_cxt);
-	bool		result;
+	return key_entry(capture, row, keys, false) != NULL;
+}
 
-	MemoryContextReset(capture->row_cxt);
-	result = encode_key(capture, &capture->key, row) &&
-		keyset_lookup(keys, key_hash(&capture->key)) != NULL;
-	MemoryContextSwitchTo(old);
-	return result;
+/* See capture.h. */
+bool
+ks_capture_key_of_other(KsCapture *capture, TupleTableSlot *row, keyset_hash *keys, uint32 firing)
+{
+	KsKeyEntry *entry = key_entry(capture, row, keys, false);
+
+	return entry != NULL && entry->firing != firing;
+}
+
+/* See capture.h. */
+void
+ks_capture_note_key(KsCapture *capture, TupleTableSlot *row, keyset_hash *keys, uint32 firing)
+{
+	KsKeyEntry *entry = key_entry(capture, row, keys, true);
+
+	if (entry != NULL)
+		entry->firing = firing;
 }
 
 /* See capture.h. */
@@ -386,7 +408,7 @@ pack(KsCapture *capture, KsPacker *packer, bool has_key, const StringInfoData *v
 		rec.valuelen = value->len;
 	}
 	add_headers(capture, row, &rec);
-	ks_out_check_size(&rec, capture->max_bytes, capture->def->relname);
+	ks_out_check_size(&rec, capture->max_bytes, capture->def);
 	ks_packer_add(packer, &rec);
 	if (capture->removals == NULL && capture->packer->bytes >= PACKED_BYTES)
 		write_packed(capture);

@@ -33,6 +33,9 @@ extern void ks_capture_close(KsCapture *capture);
 /* The keys put are added to keys from now on; is the key of a row among some; adds it. */
 extern void ks_capture_remember(KsCapture *capture, struct keyset_hash *keys);
 extern bool ks_capture_has_key(KsCapture *capture, TupleTableSlot *row, struct keyset_hash *keys);
+/* Is it there, added by another firing of triggers than this one?  Adds it for this one. */
+extern bool ks_capture_key_of_other(KsCapture *capture, TupleTableSlot *row, struct keyset_hash *keys, uint32 firing);
+extern void ks_capture_note_key(KsCapture *capture, TupleTableSlot *row, struct keyset_hash *keys, uint32 firing);
 extern void ks_capture_collect_key(KsCapture *capture, TupleTableSlot *row, struct keyset_hash *keys);
 
 /*

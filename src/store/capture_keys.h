@@ -10,6 +10,7 @@
 typedef struct KsKeyEntry
 {
 	uint64		hash;
+	uint32		firing;			/* capture_trigger.c: who has added it last */
 	char		status;
 } KsKeyEntry;
 

@@ -15,6 +15,9 @@
  * there is looked up in the table.  The statement is known by the memory context
  * of its execution, and forgotten with it.
  *
+ * A key that a statement inside of this one has captured already is published as
+ * the row is now (capture_nested.h).
+ *
  * Runs in: any backend, in a statement of the user.
  */
 #include "postgres.h"
@@ -36,6 +39,7 @@
 
 #include "store/capture.h"
 #include "store/capture_keys.h"
+#include "store/capture_nested.h"
 #include "store/table_writer.h"
 
 /* What the triggers of one statement know of each other. */
@@ -44,9 +48,24 @@ typedef struct Firing
 	dlist_node	node;
 	MemoryContext query;
 	int32		sink;
+	uint32		number;			/* no other statement of the session has it (for long) */
 	keyset_hash *put;
 	MemoryContextCallback forget;
 } Firing;
+
+/* A trigger at work. */
+typedef struct Capturing
+{
+	KsCapture  *capture;
+	KsSinkRow  *sink;
+	Relation	rel;
+	Firing	   *firing;
+	TimestampTz now;
+	keyset_hash *present;		/* keys that the table has now; NULL: not looked up yet */
+	keyset_hash *nested;		/* what statements inside of others have captured, or NULL */
+	bool		inside;			/* this may be such a statement */
+	TupleTableSlot *current;	/* for a row as it is now; NULL: not made yet */
+} Capturing;
 
 /* A transition table with a place of our own in it. */
 typedef struct Transition
@@ -57,6 +76,7 @@ typedef struct Transition
 } Transition;
 
 static dlist_head firings = DLIST_STATIC_INIT(firings);
+static uint32 last_firing = 0;
 
 /* The statement is over. */
 static void
@@ -81,6 +101,7 @@ find_firing(MemoryContext query, int32 sink)
 	firing = MemoryContextAllocZero(query, sizeof(Firing));
 	firing->query = query;
 	firing->sink = sink;
+	firing->number = ++last_firing;
 	firing->put = keyset_create(query, 64, NULL);
 	firing->forget.func = forget_firing;
 	firing->forget.arg = firing;
@@ -148,43 +169,83 @@ present_keys(KsCapture *capture, Relation rel)
 	return keys;
 }
 
+/*
+ * Has a statement inside of this one captured the key of the row?  Then what is
+ * published is the row as it is now: in c->current, if there is one.
+ */
+static bool
+is_overtaken(Capturing *c, TupleTableSlot *row, bool *there)
+{
+	bool		overtaken = c->nested != NULL &&
+		ks_capture_key_of_other(c->capture, row, c->nested, c->firing->number);
+
+	if (overtaken)
+	{
+		if (c->current == NULL)
+			c->current = table_slot_create(c->rel, NULL);
+		*there = ks_find_row_of_key(c->capture, c->rel, c->sink->key_columns, row, c->current);
+	}
+	if (c->inside)
+		ks_capture_note_key(c->capture, row, c->nested, c->firing->number);
+	return overtaken;
+}
+
+/* Publishes that a row is there; old_row (NULL: none) has the same key. */
+static void
+put_row(Capturing *c, TupleTableSlot *old_row, TupleTableSlot *row)
+{
+	bool		there;
+
+	if (!is_overtaken(c, row, &there))
+		ks_capture_put(c->capture, old_row, row, c->now);
+	else if (there)
+		ks_capture_put(c->capture, old_row, c->current, c->now);
+	else
+		ks_capture_remove(c->capture, row, c->now);
+}
+
 /* Publishes that a key is gone, unless the same statement has put it and it is there. */
 static void
-remove_row(KsCapture *capture, Relation rel, Firing *firing, keyset_hash **present,
-		   TupleTableSlot *row, TimestampTz now)
+remove_row(Capturing *c, TupleTableSlot *row)
 {
-	if (firing->put->members > 0 && ks_capture_has_key(capture, row, firing->put))
+	bool		there;
+
+	if (is_overtaken(c, row, &there) && there)
 	{
-		if (*present == NULL)
-			*present = present_keys(capture, rel);
-		if (ks_capture_has_key(capture, row, *present))
+		ks_capture_put(c->capture, row, c->current, c->now);
+		return;
+	}
+	if (c->firing->put->members > 0 && ks_capture_has_key(c->capture, row, c->firing->put))
+	{
+		if (c->present == NULL)
+			c->present = present_keys(c->capture, c->rel);
+		if (ks_capture_has_key(c->capture, row, c->present))
 			return;
 	}
-	ks_capture_remove(capture, row, now);
+	ks_capture_remove(c->capture, row, c->now);
 }
 
 /* Rows were inserted. */
 static void
-capture_insert(KsCapture *capture, TriggerData *trigdata, TimestampTz now)
+capture_insert(Capturing *c, TriggerData *trigdata)
 {
 	Transition	rows;
 
-	transition_open(&rows, trigdata->tg_newtable, trigdata->tg_relation);
+	transition_open(&rows, trigdata->tg_newtable, c->rel);
 	while (transition_next(&rows))
-		ks_capture_put(capture, NULL, rows.slot, now);
+		put_row(c, NULL, rows.slot);
 	transition_close(&rows);
 }
 
 /* Rows were deleted. */
 static void
-capture_delete(KsCapture *capture, TriggerData *trigdata, Firing *firing, TimestampTz now)
+capture_delete(Capturing *c, TriggerData *trigdata)
 {
 	Transition	rows;
-	keyset_hash *present = NULL;
 
-	transition_open(&rows, trigdata->tg_oldtable, trigdata->tg_relation);
+	transition_open(&rows, trigdata->tg_oldtable, c->rel);
 	while (transition_next(&rows))
-		remove_row(capture, trigdata->tg_relation, firing, &present, rows.slot, now);
+		remove_row(c, rows.slot);
 	transition_close(&rows);
 }
 
@@ -201,47 +262,45 @@ next_pair(Transition *old_rows, Transition *new_rows)
 
 /* Removes keys that were put, only to be given up in the same statement. */
 static void
-remove_passers(KsCapture *capture, Relation rel, Firing *firing, keyset_hash **present,
-			   Transition *old_rows, Transition *new_rows, TimestampTz now)
+remove_passers(Capturing *c, Transition *old_rows, Transition *new_rows)
 {
 	transition_rewind(old_rows);
 	transition_rewind(new_rows);
 	while (next_pair(old_rows, new_rows))
 	{
-		if (ks_capture_has_key(capture, old_rows->slot, firing->put) &&
-			!ks_capture_same_key(capture, old_rows->slot, new_rows->slot))
-			remove_row(capture, rel, firing, present, old_rows->slot, now);
+		if (ks_capture_has_key(c->capture, old_rows->slot, c->firing->put) &&
+			!ks_capture_same_key(c->capture, old_rows->slot, new_rows->slot))
+			remove_row(c, old_rows->slot);
 	}
 }
 
 /* Rows were updated: first the keys that are gone, then the rows. */
 static void
-capture_update(KsCapture *capture, TriggerData *trigdata, Firing *firing, TimestampTz now)
+capture_update(Capturing *c, TriggerData *trigdata)
 {
 	Transition	old_rows;
 	Transition	new_rows;
-	keyset_hash *present = NULL;
 	bool		any_moved = false;
 
-	transition_open(&old_rows, trigdata->tg_oldtable, trigdata->tg_relation);
-	transition_open(&new_rows, trigdata->tg_newtable, trigdata->tg_relation);
+	transition_open(&old_rows, trigdata->tg_oldtable, c->rel);
+	transition_open(&new_rows, trigdata->tg_newtable, c->rel);
 	while (next_pair(&old_rows, &new_rows))
 	{
-		if (!ks_capture_same_key(capture, old_rows.slot, new_rows.slot))
-			remove_row(capture, trigdata->tg_relation, firing, &present, old_rows.slot, now);
+		if (!ks_capture_same_key(c->capture, old_rows.slot, new_rows.slot))
+			remove_row(c, old_rows.slot);
 	}
 	transition_rewind(&old_rows);
 	transition_rewind(&new_rows);
 	while (next_pair(&old_rows, &new_rows))
 	{
-		bool		moved = !ks_capture_same_key(capture, old_rows.slot, new_rows.slot);
+		bool		moved = !ks_capture_same_key(c->capture, old_rows.slot, new_rows.slot);
 
 		if (!ks_slots_identical(old_rows.slot, new_rows.slot))
-			ks_capture_put(capture, moved ? NULL : old_rows.slot, new_rows.slot, now);
+			put_row(c, moved ? NULL : old_rows.slot, new_rows.slot);
 		any_moved |= moved;
 	}
 	if (any_moved)
-		remove_passers(capture, trigdata->tg_relation, firing, &present, &old_rows, &new_rows, now);
+		remove_passers(c, &old_rows, &new_rows);
 	transition_close(&old_rows);
 	transition_close(&new_rows);
 }
@@ -326,10 +385,8 @@ Datum
 ks_capture_trigger(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	TimestampTz now = GetCurrentTimestamp();
-	KsSinkRow  *sink;
-	KsCapture  *capture;
-	Firing	   *firing;
+	MemoryContext query = fcinfo->flinfo->fn_mcxt;	/* of its execution */
+	Capturing	c = {.now = GetCurrentTimestamp()};
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !is_well_formed(trigdata))
 		ereport(ERROR,
@@ -337,22 +394,27 @@ ks_capture_trigger(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" was not called by a trigger of kstream.create_sink", "capture")));
 	if (is_empty(trigdata))
 		return PointerGetDatum(NULL);
-	sink = sink_of_trigger(trigdata);
-	if (sink == NULL)
+	c.rel = trigdata->tg_relation;
+	c.sink = sink_of_trigger(trigdata);
+	if (c.sink == NULL)
 		return PointerGetDatum(NULL);
-	capture = ks_capture_open(sink, trigdata->tg_relation);
-	ks_capture_enter(capture);
-	firing = find_firing(fcinfo->flinfo->fn_mcxt, sink->id);
-	ks_capture_remember(capture, firing->put);
+	c.capture = ks_capture_open(c.sink, c.rel);
+	ks_capture_enter(c.capture);
+	c.firing = find_firing(query, c.sink->id);
+	c.inside = ks_statement_is_inside(query);
+	c.nested = ks_nested_keys(c.sink->id, c.inside);
+	ks_capture_remember(c.capture, c.firing->put);
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
-		capture_truncate(capture, trigdata->tg_relation, now);
+		capture_truncate(c.capture, c.rel, c.now);
 	else if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
-		capture_insert(capture, trigdata, now);
+		capture_insert(&c, trigdata);
 	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
-		capture_delete(capture, trigdata, firing, now);
+		capture_delete(&c, trigdata);
 	else
-		capture_update(capture, trigdata, firing, now);
-	ks_capture_leave(capture);
-	ks_capture_close(capture);
+		capture_update(&c, trigdata);
+	if (c.current != NULL)
+		ExecDropSingleTupleTableSlot(c.current);
+	ks_capture_leave(c.capture);
+	ks_capture_close(c.capture);
 	return PointerGetDatum(NULL);
 }

@@ -19,6 +19,7 @@
 #include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
@@ -302,10 +303,29 @@ has_row_triggers(Relation rel)
 	if (rel->rd_att->constr && rel->rd_att->constr->has_generated_stored)
 		return true;
 	return trig != NULL &&
-		(trig->trig_insert_before_row || trig->trig_insert_after_row ||
-		 trig->trig_insert_instead_row || trig->trig_update_before_row ||
-		 trig->trig_update_after_row || trig->trig_delete_before_row ||
-		 trig->trig_delete_after_row);
+		(trig->trig_insert_after_row || trig->trig_update_after_row || trig->trig_delete_after_row);
+}
+
+/*
+ * A trigger that fires before a row is written may skip or change it; but the row
+ * is a state that later records build on, and what it was is published.
+ */
+static void
+refuse_before_triggers(Relation rel)
+{
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
+			(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN || trigger->tgenabled == TRIGGER_FIRES_ALWAYS))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("trigger \"%s\" of table \"%s\" fires before rows that kstream writes",
+							trigger->tgname, RelationGetRelationName(rel)),
+					 errdetail("It could skip or change what the next records build on."),
+					 errhint("Drop or disable it; use an AFTER trigger, or compute the value in the query.")));
+	}
 }
 
 /* See table_writer.h. */
@@ -324,6 +344,7 @@ ks_writer_open(Oid relid, List *keys, KsTableHints *hints)
 						RelationGetRelationName(rel)),
 				 errhint("Use ALTER TABLE ... NO FORCE ROW LEVEL SECURITY; kstream writes as the table's owner.")));
 
+	refuse_before_triggers(rel);
 	writer->rel = rel;
 	writer->hints = hints;
 	writer->plain_heap = rel->rd_rel->relam == HEAP_TABLE_AM_OID;

@@ -27,7 +27,6 @@
  */
 #include "postgres.h"
 
-#include "access/parallel.h"
 #include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -578,8 +577,7 @@ prepare_checks(KsBatch *batch)
 /*
  * Runs the constraints in a subtransaction of their own.  Returns false, with
  * the error, if one raised an error; what was noted about the rows before stays
- * and is taken back.  Where subtransactions are forbidden (a parallel query is
- * running) the error goes up.
+ * and is taken back.
  */
 static bool
 run_checks_safely(KsCheckRun *run, KsRecordError **error)
@@ -590,12 +588,6 @@ run_checks_safely(KsCheckRun *run, KsRecordError **error)
 	volatile bool ok = false;
 
 	*error = NULL;
-	if (IsInParallelMode())
-	{
-		run_checks_raw(run);
-		return true;
-	}
-
 	saved = palloc(sizeof(KsRecordError *) * (run->to - run->from));
 	for (int i = run->from; i < run->to; i++)
 		saved[i - run->from] = run->batch->rows[i].errors;

@@ -9,7 +9,8 @@
  * plan may be the whole physical row) and the conditions on _partition, _offset
  * and _timestamp that narrow a bounded read.
  *
- * A scan is never parallel safe: batches and clients belong to one process.
+ * A scan is never parallel safe: batches and clients belong to one process.  What
+ * else there is in the plan runs without parallel workers, too (fdw_scan.c).
  */
 #include "postgres.h"
 

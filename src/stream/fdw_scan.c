@@ -18,12 +18,12 @@
  * EndForeignScan is not called after an error: the client and all memory hang
  * on the scan's context under the executor's.
  *
- * Runs in: any backend, any worker, but never in a parallel worker.
+ * Runs in: any backend, any worker, but never while a parallel query runs there.
  */
 #include "postgres.h"
 
-#include "access/parallel.h"
 #include "access/stratnum.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -157,6 +157,27 @@ static TimestampTz *stream_time_slot(int32 partition, void *arg);
 
 /* ---------------------------------------------------------------- callbacks */
 
+/*
+ * forbid_parallel_mode
+ *		Decoding takes subtransactions, so that a bad record is skipped, and a
+ *		process that has parallel workers cannot begin any.  Other parts of the
+ *		statement may have been planned for workers: have the executor run them
+ *		without.  Its plan always holds this scan, so the plan may be marked for good,
+ *		and that is possible until ExecutorRun looks at the mark.  (The planner could
+ *		be told only through a hook in every session, and sub-plans come before us.)
+ */
+static void
+forbid_parallel_mode(ForeignScanState *node)
+{
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot read stream \"%s\" while a parallel query runs",
+						RelationGetRelationName(node->ss.ss_currentRelation)),
+				 errhint("Mark the function that reads it PARALLEL UNSAFE.")));
+	node->ss.ps.state->es_plannedstmt->parallelModeNeeded = false;
+}
+
 /* Prepares a scan; reading starts with the first row asked for. */
 void
 ks_begin_foreign_scan(ForeignScanState *node, int eflags)
@@ -165,11 +186,7 @@ ks_begin_foreign_scan(ForeignScanState *node, int eflags)
 	Relation	rel = node->ss.ss_currentRelation;
 	KsScan	   *scan;
 
-	if (IsParallelWorker())
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot read stream \"%s\" in a parallel worker", RelationGetRelationName(rel)),
-				 errhint("Mark the function that reads it PARALLEL RESTRICTED.")));
+	forbid_parallel_mode(node);
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
 

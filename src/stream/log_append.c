@@ -217,7 +217,8 @@ complete_partition(KsLogWriter *writer, Datum *values, bool *nulls)
 	if (!nulls[attnum - 1])
 	{
 		partition = DatumGetInt32(values[attnum - 1]);
-		if (partition < 0 || partition >= writer->log.partitions)
+		ks_check_partition_number(def, partition);
+		if (partition >= writer->log.partitions)
 			ereport(ERROR,
 					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 					 errmsg("partition %d of stream %s does not exist", partition, def->relname),

@@ -70,6 +70,18 @@ ks_out_encoder_create(const KsStreamDef *def)
 
 /* See out_record.h. */
 void
+ks_check_partition_number(const KsStreamDef *def, int32 partition)
+{
+	if (partition < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("partition must not be negative"),
+				 errdetail("Partition %d of stream %s was given.", partition, def->relname),
+				 errhint("Partitions are counted from 0; leave the column out to have one chosen.")));
+}
+
+/* See out_record.h. */
+void
 ks_refuse_log_columns(const KsStreamDef *def, const bool *nulls)
 {
 	static const KsMetaColumn decided[] = {KS_META_OFFSET, KS_META_STREAM_TIME};
@@ -226,19 +238,19 @@ ks_out_encode(KsOutEncoder *encoder, const Datum *values, const bool *nulls,
 		rec->value = encoder->value.data;
 		rec->valuelen = encoder->value.len;
 	}
-	ks_out_check_size(rec, encoder->max_bytes, def->relname);
+	ks_out_check_size(rec, encoder->max_bytes, def);
 	MemoryContextSwitchTo(old);
 }
 
 /* See out_record.h. */
 void
-ks_out_check_size(const KsRecord *rec, Size max_bytes, const char *relname)
+ks_out_check_size(const KsRecord *rec, Size max_bytes, const KsStreamDef *def)
 {
 	if (rec->keylen + rec->valuelen > max_bytes)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("a record of %zu bytes is too large for stream %s",
-						rec->keylen + rec->valuelen, relname),
+				 errmsg("a record of %zu bytes from %s is too large for topic \"%s\"",
+						rec->keylen + rec->valuelen, def->relname, def->topic),
 				 errhint("The option message_max_bytes of the server sets the greatest size; the broker has a limit of its own.")));
 }
 

@@ -41,7 +41,10 @@ extern void ks_out_headers(Datum headers, KsRecord *rec);
 
 /* Greatest record that the server's options let through; an error if this one is greater. */
 extern Size ks_out_max_bytes(Oid serverid);
-extern void ks_out_check_size(const KsRecord *rec, Size max_bytes, const char *relname);
+extern void ks_out_check_size(const KsRecord *rec, Size max_bytes, const KsStreamDef *def);
+
+/* An error if a partition that is asked for cannot exist in any topic or log. */
+extern void ks_check_partition_number(const KsStreamDef *def, int32 partition);
 
 /* An error if a value is given for a column that the log decides. */
 extern void ks_refuse_log_columns(const KsStreamDef *def, const bool *nulls);

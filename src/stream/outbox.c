@@ -75,16 +75,23 @@ create_part(const char *name, const char *columns, Oid owner)
 	return get_relname_relid(name, get_namespace_oid("kstream_state", false));
 }
 
+/* See outbox.h. */
+DependencyType
+ks_outbox_dependency(const KsSinkRow *sink)
+{
+	return sink->kind == KS_SINK_NAMED ? DEPENDENCY_AUTO : DEPENDENCY_INTERNAL;
+}
+
 /* Makes a table of the outbox part of what is published. */
 static void
-adopt_part(Oid part, Oid relation)
+adopt_part(Oid part, const KsSinkRow *sink)
 {
 	ObjectAddress dependent;
 	ObjectAddress whole;
 
 	ObjectAddressSet(dependent, RelationRelationId, part);
-	ObjectAddressSet(whole, RelationRelationId, relation);
-	recordDependencyOn(&dependent, &whole, DEPENDENCY_INTERNAL);
+	ObjectAddressSet(whole, RelationRelationId, sink->relation);
+	recordDependencyOn(&dependent, &whole, ks_outbox_dependency(sink));
 }
 
 /* Creates one half. */
@@ -137,8 +144,8 @@ ks_outbox_create(KsSinkRow *sink)
 	CommandCounterIncrement();
 	for (int i = 0; i < 2; i++)
 	{
-		adopt_part(sink->halves[i].rows, sink->relation);
-		adopt_part(sink->halves[i].segments, sink->relation);
+		adopt_part(sink->halves[i].rows, sink);
+		adopt_part(sink->halves[i].segments, sink);
 	}
 	ks_sink_insert(sink);
 	ks_notify_definitions_changed();

@@ -11,6 +11,8 @@
 #ifndef KS_OUTBOX_H
 #define KS_OUTBOX_H
 
+#include "catalog/dependency.h"
+
 #include "catalog/sink_cat.h"
 #include "catalog/stream_def.h"
 #include "stream/outbox_format.h"
@@ -20,6 +22,13 @@
  * sink; incarnation, halves and, if it has none, id are filled in.
  */
 extern void ks_outbox_create(KsSinkRow *sink);
+
+/*
+ * How its tables depend on what is published.  Where that is a table of the
+ * user's, it must not go with them, as it would by an internal dependency when the
+ * extension is dropped with its schemas.
+ */
+extern DependencyType ks_outbox_dependency(const KsSinkRow *sink);
 
 /* A name for a publisher that no other sink has, on no server. */
 extern char *ks_outbox_new_incarnation(void);

@@ -70,14 +70,15 @@ check_partition(KsStreamWriter *writer, int32 partition)
 {
 	const KsStreamDef *def = writer->def;
 
-	if (partition >= 0 && partition >= writer->partitions)
+	ks_check_partition_number(def, partition);
+	if (partition >= writer->partitions)
 	{
 		KsConsumer *consumer = ks_consumer_open(def->serverid, def->owner, "partitions");
 
 		writer->partitions = ks_topic_partition_count(consumer, def->topic, COUNT_TIMEOUT_MS);
 		ks_consumer_close(consumer);
 	}
-	if (partition < 0 || partition >= writer->partitions)
+	if (partition >= writer->partitions)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("partition %d of stream %s does not exist", partition, def->relname),

@@ -391,16 +391,20 @@ chain_to(KsPublisher *p, int64 position)
 	return chain;
 }
 
-/* The database and its topic do not belong together. */
+/* The database and its topic do not belong together.  What the modes do is told in numbers. */
 static void
 blocked(KsPublisher *p, const char *detail)
 {
+	int64		waiting = Max(ks_outbox_end(p->sink) - p->stored.position, 0);
+
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("what \"%s\" has published to topic \"%s\" is not what this database holds",
 					p->name, p->target->topic),
 			 errdetail_internal("%s", detail),
-			 errhint("Nothing is published until kstream.resync(name, mode) says how to go on.")));
+			 errhint("Nothing is published until kstream.resync(name, mode) says how to go on: "
+					 "'continue' leaves out the records that wait (now " INT64_FORMAT "), 'republish' sends them, perhaps once more, "
+					 "'replay' waits until the database has computed anew what it had published.", waiting)));
 }
 
 /* Does the database hold the records that were published up to there? */
@@ -438,9 +442,9 @@ compare(KsPublisher *p)
 		p->next.shift = p->kafka.found ? p->kafka.position - p->stored.position : 0;
 	else if (resync != NULL && strcmp(resync, "continue") == 0)
 	{
-		p->next.chain = chain_to(p, end);
-		p->next.position = end;
-		p->next.shift = p->kafka.found ? p->kafka.position - end : 0;
+		p->next.position = Max(p->stored.position, Min(p->stored.resync_end, end));
+		p->next.chain = chain_to(p, p->next.position);
+		p->next.shift = p->kafka.found ? p->kafka.position - p->next.position : 0;
 	}
 	else if (!p->kafka.found)
 	{

@@ -296,6 +296,19 @@ error_text(const ErrorData *edata)
 	return buf.data;
 }
 
+/*
+ * add_hint: where Postgres gives none for what users do to a result table.  A
+ * statement that runs as the owner fires no deferred triggers, nor checks
+ * deferred constraints, which are such triggers.
+ */
+static void
+add_hint(ErrorData *edata)
+{
+	if (edata->hint == NULL && edata->message_id != NULL &&
+		strcmp(edata->message_id, "cannot fire deferred trigger within security-restricted operation") == 0)
+		edata->hint = pstrdup("A trigger or constraint of the table is INITIALLY DEFERRED: make it INITIALLY IMMEDIATE, or drop it.");
+}
+
 /* ks_runner_failed: decides when the query is tried again, and who is told why. */
 void
 ks_runner_failed(KsRunner *r, ErrorData *edata)
@@ -305,6 +318,7 @@ ks_runner_failed(KsRunner *r, ErrorData *edata)
 
 	close_task(r);
 	r->ready = true;
+	add_hint(edata);
 	if (definition_changed(r))
 	{
 		r->retry_at = TimestampTzPlusMilliseconds(now, KS_LOCK_RETRY_MS);
@@ -514,32 +528,6 @@ tell_settled(KsRunner *r, bool settled)
 	r->settled = settled;
 }
 
-/* batch_body: the batch, in its transaction. */
-static void
-batch_body(void *arg)
-{
-	KsBatchRun *run = arg;
-
-	enable_timeout_after(STATEMENT_TIMEOUT, KS_BATCH_TIMEOUT_MS);
-	ks_task_run(run->runner->task, &run->progress);
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	if (run->progress.closing)
-		tell_settled(run->runner, false);
-	KS_FAULT("before_commit");
-}
-
-/* count_batch: for stat_query. */
-static void
-count_batch(KsRunner *r, const KsTaskProgress *progress, TimestampTz end)
-{
-	int64		latency_us = -1;
-
-	if (!TIMESTAMP_NOT_FINITE(progress->newest) && progress->newest != 0)
-		latency_us = end - progress->newest;
-	ks_stat_batch(r->id, progress->records, progress->rows_out, progress->dead,
-				  end - r->batch_at, latency_us);
-}
-
 /* publish_partition: ks_task_visit_partitions' visitor. */
 static void
 publish_partition(Oid source, const char *topic, int32 partition, int64 next_offset,
@@ -564,6 +552,50 @@ ks_runner_publish(KsRunner *r, bool force)
 	ks_task_visit_partitions(r->task, publish_partition, r);
 	r->unpublished = false;
 	r->published_at = now;
+}
+
+/*
+ * show_work: a batch begins, and may take long: the query is running, and behind
+ * by what the batch has.  One that has failed stays so until it has succeeded.
+ */
+static void
+show_work(void *arg)
+{
+	KsRunner   *r = arg;
+
+	if (r->failures > 0 || r->conflicts > 0 || r->has_error)
+		return;
+	ks_stat_state(r->id, r->generation, KS_STATE_RUNNING, NULL);
+	/* not in the place of what is shown after the commit */
+	if (GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(r->published_at, KS_PUBLISH_MS))
+		ks_task_visit_partitions(r->task, publish_partition, r);
+}
+
+/* batch_body: the batch, in its transaction. */
+static void
+batch_body(void *arg)
+{
+	KsBatchRun *run = arg;
+
+	ks_task_set_observer(run->runner->task, show_work, run->runner);
+	enable_timeout_after(STATEMENT_TIMEOUT, KS_BATCH_TIMEOUT_MS);
+	ks_task_run(run->runner->task, &run->progress);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	if (run->progress.closing)
+		tell_settled(run->runner, false);
+	KS_FAULT("before_commit");
+}
+
+/* count_batch: for stat_query. */
+static void
+count_batch(KsRunner *r, const KsTaskProgress *progress, TimestampTz end)
+{
+	int64		latency_us = -1;
+
+	if (!TIMESTAMP_NOT_FINITE(progress->newest) && progress->newest != 0)
+		latency_us = end - progress->newest;
+	ks_stat_batch(r->id, progress->records, progress->rows_out, progress->dead,
+				  end - r->batch_at, latency_us);
 }
 
 /* rest: nothing has arrived; shows what the query waits for. */

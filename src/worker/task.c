@@ -63,6 +63,8 @@ struct KsTask
 	KsQueryRow *query;
 	KsQueryExec *exec;
 	List	   *sources;		/* KsSource * */
+	void		(*observer) (void *arg);	/* see ks_task_set_observer */
+	void	   *observer_arg;
 	int			max_rows;		/* of the running batch */
 	bool		in_worker;		/* waits for nothing; otherwise for brokers, inside the transaction */
 	bool		has_local;
@@ -805,6 +807,8 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 		int			taken = batch_rows(task);
 
 		progress->newest = newest_timestamp(task);
+		if (task->observer != NULL)
+			task->observer(task->observer_arg);
 		if (taken > 0)
 			process_batch(task, progress);
 		if (task->stop_message != NULL && !position_moves(task))
@@ -822,6 +826,14 @@ ks_task_run(KsTask *task, KsTaskProgress *progress)
 	}
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(old);
+}
+
+/* See task.h. */
+void
+ks_task_set_observer(KsTask *task, void (*fn) (void *arg), void *arg)
+{
+	task->observer = fn;
+	task->observer_arg = arg;
 }
 
 /* See task.h. */

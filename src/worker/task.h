@@ -51,6 +51,9 @@ extern bool ks_task_fetch(KsTask *task, int max_rows);
  * task is of no use any more.
  */
 extern void ks_task_run(KsTask *task, KsTaskProgress *progress);
+
+/* fn is called by ks_task_run when it has found something to do, before it does it. */
+extern void ks_task_set_observer(KsTask *task, void (*fn) (void *arg), void *arg);
 extern void ks_task_committed(KsTask *task);
 
 /* Waiting: client's wake-up descriptor or -1; local streams are woken by latch. */

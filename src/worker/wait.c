@@ -24,6 +24,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "base/compat.h"
+#include "base/guc.h"
 #include "catalog/namespace.h"
 #include "catalog/query_cat.h"
 #include "catalog/stream_def.h"
@@ -53,6 +54,7 @@
 #define KS_RECHECK_MS 100		/* beside the signals of workers */
 #define KS_BROKER_WAIT_MS 10000 /* for one answer of a broker, where there is no limit */
 #define KS_BROKER_RETRY_MS 200
+#define HINT_IN_ERROR "\nHINT:  "
 
 /* Columns of kstream_catalog.position that are read here. */
 #define ANUM_POSITION_QUERY 1
@@ -101,15 +103,39 @@ what_is(const KsTarget *t)
 	return t->is_sink ? "sink" : "continuous query";
 }
 
-/* stopped: raises KS002 for a query that does not move. */
+/*
+ * stopped: raises KS002 for a query that does not move.  A hint at the end of the
+ * detail, which may be the text of an error (see error_text in runner.c), counts
+ * where none is given.
+ */
 static void
 stopped(const KsTarget *t, const char *how, const char *detail, const char *hint)
 {
+	const char *own = detail != NULL ? strstr(detail, HINT_IN_ERROR) : NULL;
+
+	if (own != NULL)
+	{
+		detail = pnstrdup(detail, own - detail);
+		if (hint == NULL)
+			hint = own + strlen(HINT_IN_ERROR);
+	}
 	ereport(ERROR,
 			(errcode(KS_ERRCODE_WAIT_STOPPED),
 			 errmsg("%s %s %s", what_is(t), t->name, how),
 			 detail != NULL && detail[0] != '\0' ? errdetail_internal("%s", detail) : 0,
 			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/*
+ * error_of: the text of the error that stopped it.  That in the catalog is older
+ * or the same, but shared memory has room for its beginning only.
+ */
+static const char *
+error_of(const KsQueryStatus *status, const char *last_error)
+{
+	if (last_error != NULL && strncmp(last_error, status->message, strlen(status->message)) == 0)
+		return last_error;
+	return status->message;
 }
 
 /* check_going: raises KS002 if the query or sink is paused, blocked or failed. */
@@ -126,11 +152,14 @@ check_going(const KsTarget *t, bool paused, const char *instance, int32 generati
 	if (!ks_stat_status(t->id, &status) || status.generation != generation)
 		return;
 	if (status.state == KS_STATE_BLOCKED)
-		stopped(t, "is blocked", status.message, NULL);
+		stopped(t, "is blocked", error_of(&status, last_error), NULL);
 	if (status.state == KS_STATE_FAILED)
-		stopped(t, "has failed", status.message, t->is_sink ?
-				"Remove the cause; it is tried again by itself." :
-				"Remove the cause; it is tried again by itself. Where a topic was replaced or truncated, kstream.reset builds the table anew.");
+	{
+		const char *error = error_of(&status, last_error);
+
+		stopped(t, "has failed", error, strstr(error, HINT_IN_ERROR) != NULL ? NULL :
+				"Remove the cause; it is tried again by itself.");
+	}
 }
 
 /* check_status: raises KS002 if the target does not move; returns its generation. */
@@ -251,7 +280,7 @@ timed_out(const KsTarget *t, const char *detail)
 			(errcode(KS_ERRCODE_WAIT_TIMEOUT),
 			 errmsg("timed out waiting for %s %s", what_is(t), t->name),
 			 errdetail_internal("%s", detail),
-			 !known ? errhint("No worker has taken it yet; see max_worker_processes and kstream.start_workers.") :
+			 !known ? errhint("No worker has taken it yet; see max_worker_processes, which the databases of the server share.") :
 			 status.message[0] != '\0' ? errhint("It waits: %s.", status.message) : 0));
 }
 
@@ -438,6 +467,15 @@ why_behind(const KsTarget *t, Relation positions, Oid index, int32 generation)
 	return NULL;
 }
 
+/* check_started: raises KS002 where nothing will reach what is behind; why says what that is. */
+static void
+check_started(const KsTarget *t, const char *why)
+{
+	if (!ks_start_workers)
+		stopped(t, "does not run", psprintf("kstream.start_workers is off. %s", why),
+				"Set kstream.start_workers = on in postgresql.conf and reload it.");
+}
+
 /*
  * all_reached: have all targets of the level reached their ends?  Raises KS001
  * if the time is up, KS002 if one stopped.
@@ -465,6 +503,7 @@ all_reached(KsWait *wait, int level)
 			t->reached = true;
 			continue;
 		}
+		check_started(t, why);
 		if (late)
 			timed_out(t, why);
 		done = false;

@@ -386,10 +386,13 @@ class Run:
         columns = self.ref.rows("SELECT quote_ident(attname), atttypid::regtype::text FROM pg_attribute"
                                 " WHERE attrelid = 'st.r%d'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum" % copy)
         cols = ", ".join(IN_JSON.get(t, "%s::text") % c for c, t in columns)
-        folded = ("SELECT %s FROM (SELECT (jsonb_populate_record(NULL::st.r%d, image::jsonb)).* FROM ("
+        # arrays of jsonb cannot be made of JSON again: an element that is an array could be a dimension
+        apart = [c for c, t in columns if t in ("json[]", "jsonb[]")]
+        told = ", ".join("nullif((doc -> '%s')::text, 'null')" % c if c in apart else IN_JSON.get(t, "%s::text") % c for c, t in columns)
+        folded = ("SELECT %s FROM (SELECT image::jsonb AS doc, (jsonb_populate_record(NULL::st.r%d, image::jsonb - '{%s}'::text[])).* FROM ("
                   "SELECT image, sum(n)::int AS n FROM kstream.changes('st.r%d', max_rows => NULL),"
                   " LATERAL (VALUES (new::text, 1), (old::text, -1)) i(image, n) WHERE image IS NOT NULL GROUP BY image"
-                  ") f, generate_series(1, abs(f.n))) g" % (cols, copy, copy))
+                  ") f, generate_series(1, abs(f.n))) g" % (told, copy, ",".join(apart), copy))
         table = "SELECT %s FROM st.r%d" % (cols, copy)
         dense = ("SELECT 'positions', count(*)::text FROM kstream.changes('st.r%d', max_rows => NULL)"
                  " HAVING count(*) <> coalesce(max(position), 0) OR count(*) <> kstream.position('st.r%d')" % (copy, copy))

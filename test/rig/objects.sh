@@ -65,5 +65,20 @@ if result=$(sql 'CREATE EXTENSION kstream'); then
 else
 	not_ok "created again" "$result"
 fi
+# The extension is there again; a sink of a table of the user's goes with it, the table does not.
+result=$(sql "
+	CREATE TABLE own (id int PRIMARY KEY);
+	CREATE SERVER nowhere FOREIGN DATA WRAPPER kstream OPTIONS (bootstrap_servers '127.0.0.1:1');
+	SELECT kstream.create_sink('own', 'own', 'own', server => 'nowhere');
+	INSERT INTO own VALUES (1);
+	SET client_min_messages = warning;
+	DROP EXTENSION kstream CASCADE;
+	INSERT INTO own VALUES (2);
+	SELECT count(*) FROM own")
+if [ "$(tail -1 <<<"$result")" = 2 ]; then
+	ok "DROP EXTENSION CASCADE keeps the users' tables"
+else
+	not_ok "DROP EXTENSION CASCADE keeps the users' tables" "$result"
+fi
 as_server dropdb --force "$db" || not_ok "DROP DATABASE with the extension in it"
 tally

@@ -76,10 +76,32 @@ is(sqlstate($node, q(SELECT kstream.wait('pg_class'))), '42809', 'wait for a tab
 set_and_reload('SET kstream.start_workers = off');
 ok(eventually(5, sub { worker_pids($node) == 0 }), 'start_workers = off stops the workers');
 produce($node, 10);
-$took = seconds(sub { is(sqlstate($node, q(SELECT kstream.wait('totals', '300 ms'))), 'KS001', 'wait times out') });
-cmp_ok($took, '<', 2, 'and not too late');
+like((try_sql($node, q(SELECT kstream.wait('totals', '10 s'))))[2],
+	qr/KS002: continuous query totals does not run\nDETAIL:  kstream.start_workers is off. .*\nHINT:  Set kstream.start_workers = on/, 'wait says why nothing runs');
 set_and_reload('RESET kstream.start_workers');
 law_holds($node, 'workers come back');
+sql($node, q(SELECT kstream.create_table_as('seldom', 'SELECT id FROM orders', batch_interval => '1 hour'); SELECT kstream.wait('seldom')));
+produce($node, 10);
+$took = seconds(sub { is(sqlstate($node, q(SELECT kstream.wait('seldom', '300 ms'))), 'KS001', 'wait times out') });
+cmp_ok($took, '<', 2, 'and not too late');
+sql($node, 'DROP TABLE seldom');
+
+#
+# What a query does while a batch takes long
+#
+sql($node, q{CREATE FUNCTION slow(int) RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN $1; END'});
+sql($node, q{SELECT kstream.create_stream('slowly', 'a int', server => 'local', partitions => 1)});
+sql($node, q{SELECT kstream.create_table_as('slow_result', 'SELECT slow(a) AS a FROM slowly')});
+sql($node, q{INSERT INTO slowly VALUES (1)});
+is(sqlstate($node, q(SELECT kstream.wait('slow_result'))), '', 'a slow query');
+my $shown = q{SELECT q.state || ' ' || p.lag FROM kstream.queries q JOIN kstream.stat_partition p ON p.query = q.name WHERE q.name = 'slow_result'};
+ok(eventually(5, sub { sql($node, $shown) eq 'waiting 0' }), 'waits for records');
+sleep 1.5;
+sql($node, q{INSERT INTO slowly SELECT i FROM generate_series(1, 10) i});
+ok(eventually(3, sub { sql($node, $shown) eq 'running 10' }), 'is running while its batch is, and behind') or diag(sql($node, $shown));
+is(sqlstate($node, q(SELECT kstream.wait('slow_result'))), '', 'it ends');
+ok(eventually(5, sub { sql($node, $shown) eq 'waiting 0' }), 'and waits again');
+sql($node, q{DROP FOREIGN TABLE slowly CASCADE});
 
 #
 # Idle
@@ -212,6 +234,7 @@ sql($node, q(
 	ALTER TABLE fragile ADD CONSTRAINT small CHECK (id < 0) NOT VALID));
 produce($node, 100);
 ok(eventually(10, sub { sqlstate($node, q(SELECT kstream.wait('fragile', '5 s'))) eq 'KS002' }), 'wait for a failing query');
+unlike((try_sql($node, q(SELECT kstream.wait('fragile', '5 s'))))[2], qr/HINT:.*HINT:|replaced or truncated/s, 'with one hint, and none about topics');
 is(sql($node, q(SELECT state FROM kstream.queries WHERE relation = 'fragile'::regclass)), 'failed', 'it is shown as failed');
 like(sql($node, q(SELECT last_error FROM kstream.queries WHERE relation = 'fragile'::regclass)), qr/small/, 'with its error');
 is(sqlstate($node, q(SELECT kstream.wait('totals'))), '', 'the others go on');
@@ -225,6 +248,15 @@ ok(eventually(30, sub { sqlstate($node, q(SELECT kstream.wait('fragile', '5 s'))
 is(sql($node, q(SELECT count(*) FROM fragile)), sql($node, q(SELECT count(*) FROM orders)), 'with every record');
 is(sql($node, q(SELECT state || coalesce(last_error, '') FROM kstream.queries WHERE relation = 'fragile'::regclass)),
 	'waiting', 'and no error is shown any more');
+
+# What cannot be deferred says so.
+sql($node, q(
+	CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+	CREATE CONSTRAINT TRIGGER later AFTER INSERT ON fragile DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION nothing()));
+produce($node, 10);
+ok(eventually(10, sub { (try_sql($node, q(SELECT kstream.wait('fragile', '5 s'))))[2]
+	=~ /cannot fire deferred trigger.*HINT:  A trigger or constraint of the table is INITIALLY DEFERRED/s }), 'a deferred trigger stops the query, with a hint');
+sql($node, q(DROP TRIGGER later ON fragile; SELECT kstream.resume('fragile')));
 
 # Passing conflicts are nobody's business.
 my $failures = count_in_log($node, qr/failed:/);

@@ -316,6 +316,20 @@ is( rows(
 is(rows("SELECT dead, records_in, records_out FROM kstream.stat_query WHERE name = 'bad_rows'"), '4|6|2', 'and counted');
 like(messages('SELECT count(n) FROM bad'), qr/\A3\n.*WARNING.*3 .*bad/s, 'a bounded read skips them with a warning');
 
+# Decoding takes subtransactions, which a process with parallel workers cannot begin.
+rows('CREATE TABLE many AS SELECT generate_series(1, 1000) AS i');
+for ([ 'n int', 3, 3 ], [ 'n interval', 4, 2 ])
+{
+	my ($column, $good, $bad) = @$_;
+
+	rows("SELECT kstream.create_stream('beside', topic => '$topic', columns => '$column')");
+	like(
+		messages('SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; '
+			  . 'SELECT count(n), max(b.m) FROM beside, (SELECT count(*) AS m FROM many) b'),
+		qr/\A$good[|]1000\n.*WARNING.* $bad bad/s, "$column, beside a plan for parallel workers");
+	rows('DROP FOREIGN TABLE beside');
+}
+
 SKIP:
 {
 	skip 'no replay_dead_letters here', 2

@@ -66,6 +66,26 @@ is_deeply({ map { $_->[3] => $_->[0] } topic_rows($wide) },
 	{ map { $_ => ($java{$_} & 0x7fffffff) % 7 } keys %java },
 	'partitions are those of the Java client');
 
+# columns of which no document can hold all are read, but not written
+my $overlap = create_topic('overlap', 1);
+my $producer = KafkaTest::Producer->new;
+$producer->send($overlap, undef, '{"x": {"y": [1, {"z": 5}]}}');
+$producer->flush;
+for ('a int OPTIONS (path \'x.y[1].z\'), w jsonb OPTIONS (path \'x\')', 'x jsonb, y jsonb OPTIONS (path \'x\')',
+	'a jsonb OPTIONS (path \'x.y\'), b int OPTIONS (path \'x[0]\')')
+{
+	my $columns = $_ =~ s/'/''/gr;
+	rows("SELECT kstream.create_stream('o', '$columns', topic => '$overlap')");
+	like(sql_error($node, $db, 'INSERT INTO o VALUES (NULL, NULL)'), qr/^0A000.*cannot write to stream public\.o, because columns .* overlap/,
+		"INSERT is refused: $_");
+	like(sql_error($node, $db, "SELECT kstream.insert_into('o', 'SELECT NULL::jsonb, NULL::jsonb FROM s')"), qr/^(0A000.*overlap|42804)/,
+		'and so is insert_into');
+	rows('DROP FOREIGN TABLE o');
+}
+rows("SELECT kstream.create_stream('o', 'a int OPTIONS (path ''x.y[1].z''), w jsonb OPTIONS (path ''x'')', topic => '$overlap')");
+is(rows('SELECT a, w FROM o'), '5|{"y": [1, {"z": 5}]}', 'the whole and a part are read');
+rows('DROP FOREIGN TABLE o');
+
 # the plan sorts by k: records leave in the order in which they came all the same
 my $ordered = create_topic('ordered', 1);
 rows(q(SELECT kstream.create_stream('numbers', 'id int, k text', server => 'local', partitions => 1)));
@@ -88,7 +108,7 @@ like(sql_error($node, $db, 'INSERT INTO g (n, _partition) VALUES (1, 3)'), qr/22
 like(sql_error($node, $db, "INSERT INTO g (n, _timestamp) VALUES (1, '1960-01-01')"), qr/22008: timestamp .* is out of Kafka's range/, 'a time that Kafka does not have is refused');
 like(sql_error($node, $db, 'INSERT INTO g (n, _offset) VALUES (1, 3)'), qr/428C9/, 'an offset cannot be given');
 like(sql_error($node, $db, q(INSERT INTO w (n, _headers) VALUES (1, '{"a": 1}'))), qr/22023: headers must be a JSON object/, 'headers are strings');
-like(sql_error($node, $db, q(INSERT INTO w (n, _key) VALUES (1, repeat('x', 2000000)))), qr/54000: a record of \d+ bytes is too large/, 'a record that is too large is refused');
+like(sql_error($node, $db, q(INSERT INTO w (n, _key) VALUES (1, repeat('x', 2000000)))), qr/54000: a record of \d+ bytes from public\.w is too large for topic/, 'a record that is too large is refused');
 like(sql_error($node, $db, q(BEGIN; INSERT INTO w (n) VALUES (1); SELECT kstream.wait('w'))), qr/25001: cannot wait for/, 'waiting for what is not committed is refused');
 like(sql_error($node, $db, q(BEGIN; INSERT INTO w (n) VALUES (1); PREPARE TRANSACTION 'x')), qr/0A000|55000/, 'no two-phase commit');
 
@@ -200,6 +220,7 @@ rows('INSERT INTO b (n) VALUES (99)');
 like(query_until($node, $db, q(SELECT last_error FROM kstream_catalog.sink WHERE relation = 'b'::regclass), qr/./, 90), qr/is not what this database holds/, 'a database that was put back publishes nothing');
 is(scalar(topic_rows($behind)), 20, 'the topic has what it had');
 like(sql_error($node, $db, q(SELECT kstream.wait('b', '20 s'))), qr/KS002: sink b is blocked|KS002: sink b has failed/, 'wait says so at once');
+like(rows(q(SELECT last_error FROM kstream.sinks WHERE name = 'b')), qr/HINT: .*'continue' leaves out the records that wait \(now \d+\), 'republish' sends them/s, 'the hint names the modes, and what they do');
 like(sql_error($node, $db, q(SELECT kstream.resync('b', 'somehow'))), qr/22023/, 'an unknown mode is refused');
 rows(q(SELECT kstream.resync('b', 'continue')));
 rows('INSERT INTO b (n) VALUES (100)');

@@ -112,6 +112,53 @@ drained('history');
 is(fold($accounts), table_as_fold('accounts', 'id'), 'the fold of the topic is the table after random statements');
 cmp_ok(scalar(split /\n/, table_as_fold('accounts', 'id')), '>', 10, 'the table is not empty');
 
+# statements inside of statements: triggers and functions that change the table again
+{
+	my $topic = create_topic('nested', 2);
+	my @statements = map { my $s = $_; sub { my ($a, $b) = map { 1 + int rand 40 } 1, 2; return $s =~ s/\$a/$a/gr =~ s/\$b/$b/gr } } (
+		'INSERT INTO nested (id, v) VALUES ($a, $b)',
+		'INSERT INTO nested (id, v) SELECT i, i * $b FROM generate_series($a, $a + 4) i',
+		'INSERT INTO nested (id, v) SELECT change_the_last(i), $b FROM generate_series($a, $a + 4) i',
+		'UPDATE nested SET v = v + 1 WHERE id % 3 = $b % 3',
+		'UPDATE nested SET v = $b, id = id + 100 WHERE id = $a',
+		'UPDATE nested SET id = $a WHERE id > 100 AND id = (SELECT min(id) FROM nested WHERE id > 100)',
+		'DELETE FROM nested WHERE id BETWEEN $a AND $a + 2',
+		'WITH o AS (INSERT INTO nested (id, v) VALUES ($a, 1) RETURNING id) INSERT INTO items SELECT id, $b FROM o',
+		'WITH o AS (UPDATE nested SET v = 2 WHERE id = $a RETURNING id) INSERT INTO items SELECT id, $b FROM o',
+		'INSERT INTO items VALUES ($a, $b)',
+		q(DO 'BEGIN FOR i IN $a .. $a + 3 LOOP UPDATE nested SET v = v + i WHERE id = i; END LOOP; END'),
+		q(DO 'DECLARE r record; BEGIN FOR r IN INSERT INTO nested (id, v) VALUES ($a, $b) RETURNING id LOOP UPDATE nested SET upd = 7 WHERE id = r.id; END LOOP; END'),
+		q(COPY nested (id, v) FROM PROGRAM 'seq $a $b | sed "s/$/\\t3/"'));
+	my ($out, $err) = ('', '');
+
+	sql(q{
+		CREATE TABLE nested (id int PRIMARY KEY, v int, upd int);
+		CREATE TABLE items (id int, amount int);
+		CREATE FUNCTION bump() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF NEW.v % 7 = 0 THEN DELETE FROM nested WHERE id = NEW.id;
+			ELSE UPDATE nested SET upd = coalesce(upd, 0) + 1 WHERE id = NEW.id; END IF;
+			RETURN NULL; END $$;
+		CREATE TRIGGER bump AFTER INSERT OR UPDATE OF v ON nested FOR EACH ROW EXECUTE FUNCTION bump();
+		CREATE FUNCTION spread() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF pg_trigger_depth() = 1 THEN UPDATE nested SET upd = coalesce(upd, 0) + 100 WHERE id % 5 = 0; END IF;
+			RETURN NULL; END $$;
+		CREATE TRIGGER spread AFTER UPDATE ON nested FOR EACH STATEMENT EXECUTE FUNCTION spread();
+		CREATE FUNCTION make_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			DELETE FROM nested WHERE id = NEW.id; RETURN NEW; END $$;
+		CREATE TRIGGER make_room BEFORE INSERT ON nested FOR EACH ROW EXECUTE FUNCTION make_room();
+		CREATE FUNCTION total() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			UPDATE nested SET v = v + NEW.amount WHERE id = NEW.id; RETURN NULL; END $$;
+		CREATE TRIGGER total AFTER INSERT ON items FOR EACH ROW EXECUTE FUNCTION total();
+		CREATE FUNCTION change_the_last(i int) RETURNS int VOLATILE LANGUAGE plpgsql AS $$ BEGIN
+			UPDATE nested SET upd = -i WHERE id = i - 1; RETURN i; END $$});
+	sql("SELECT kstream.create_sink('nested', 'nested', '$topic')");
+	$node->psql('sinks', join(";\n", map { $statements[ rand @statements ]->() } 1 .. 400) . ';', stdout => \$out, stderr => \$err, on_error_stop => 0);
+	unlike($err, qr/sink|outbox|kstream/, 'statements inside of statements: errors of their own only');
+	drained('nested');
+	is(fold($topic), table_as_fold('nested', 'id'), 'statements inside of statements: the fold of the topic is the table');
+	cmp_ok(sql('SELECT count(*) FROM nested'), '>', 10, 'and that is not empty');
+}
+
 # the history tells the same
 {
 	my %rows;
@@ -244,6 +291,10 @@ sql(q{SELECT kstream.remove('prices', '{"id": 2}')});
 query_until($node, 'sinks', "SELECT lag_rows = 0 FROM kstream.sinks WHERE topic = '$prices'", 't', 60);
 sql("SELECT kstream.wait('prices', '60 s')");
 is(sql('SELECT * FROM prices'), '1|0.1234567890123456789', 'put and remove come back through the topic');
+my $words = create_topic('words', 1);
+sql("SELECT kstream.create_table('words', 'id int PRIMARY KEY, word text', topic => '$words')");
+like(sql_error($node, 'sinks', q{SELECT kstream.put('words', jsonb_build_object('id', 1, 'word', repeat('x', 2000000)))}),
+	qr/54000: a record of \d+ bytes from public\.words is too large for topic "$words"/, 'a row that is too large is refused in the name of the table');
 
 # ---- dump and restore
 

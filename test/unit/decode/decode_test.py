@@ -478,6 +478,10 @@ def test_documents(s):
                   '\ufeff{}', '{}\0', '\0', '{"z":1\0}', '{"z":\x01}', '{"z":1\x01}', '{"a"::1}',
                   '{"z":[1,,2]}', '{"z":{"a":1,}}', '{"z":tru e}', '{"z":--1}', '{"z":1.e5}'):
         s.malformed(value, '22P02', 'JSON')
+    # where the tokenizer itself finds fault
+    for value, place in (('{"a": "x\ny"}', 'not escaped (at byte 9)'), ('{"a": "\\"\n"}', 'not escaped (at byte 10)'),
+                         ('{"a": "x\\\ny"}', 'not escaped (at byte 10)'), ('{"a": 1, "b": "x', 'not closed (at byte 15)')):
+        s.malformed(value, '22P02', place)
     for value in ('null', '[]', '[{"a":1}]', '1', '"x"', 'true', ' null '):
         s.malformed(value, '22P02', 'not a JSON object')
     for value in (b'{"z":"\xff"}', b'{"z":"\xc3"}', b'{"z":"\xed\xa0\x80"}', b'\xff', b'{"\xc0\x80":1}',

@@ -421,9 +421,9 @@ ks_published_load(int32 sink, KsPublished *published)
 		published->in_doubt = DatumGetInt64(values[Anum_published_in_doubt - 1]);
 		published->resync = nulls[Anum_published_resync - 1] ? NULL :
 			TextDatumGetCString(values[Anum_published_resync - 1]);
+		published->settles = published->resync;
 		published->resync_end = nulls[Anum_published_resync_end - 1] ? 0 :
 			DatumGetInt64(values[Anum_published_resync_end - 1]);
-		published->settles = published->resync;
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);

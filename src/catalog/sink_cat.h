@@ -57,8 +57,8 @@ typedef struct KsPublished
 	int64		shift;			/* position in Kafka less the one here */
 	int64		in_doubt;		/* transactions whose result had to be asked for */
 	char	   *resync;			/* what to do where database and topic differ, or NULL: stop */
-	int64		resync_end;		/* "continue": end of the outbox when that was said */
 	char	   *settles;		/* the word in the catalog that ks_published_store takes as settled, or NULL */
+	int64		resync_end;		/* "continue": end of the outbox when that was said */
 } KsPublished;
 
 /* All in the current memory context; NULL if there is none. */

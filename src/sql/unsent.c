@@ -24,7 +24,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#include "catalog/query_cat.h"
 #include "sql/unsent.h"
 #include "stream/outbox.h"
 
@@ -72,24 +71,6 @@ catalog_is_whole(void)
 	return true;
 }
 
-/* What a user calls the sink: of the stream behind a table, by the table. */
-static char *
-name_of(const KsSinkRow *sink)
-{
-	ListCell   *lc;
-
-	if (sink->name != NULL)
-		return pstrdup(sink->name);
-	foreach(lc, ks_query_ids())
-	{
-		KsQueryRow *query = ks_query_load(lfirst_int(lc));
-
-		if (query != NULL && query->source == sink->relation)
-			return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(query->relation)));
-	}
-	return ks_sink_display_name(sink);
-}
-
 /* What was found out about the sink, or NULL. */
 static Unsent *
 find_counted(int32 sink)
@@ -118,7 +99,7 @@ count(const KsSinkRow *sink)
 		!ks_published_load(sink->id, &published))
 		return;
 	end = ks_outbox_end(sink);
-	name = name_of(sink);
+	name = ks_sink_display_name(sink);
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	unsent = find_counted(sink->id);
 	if (unsent == NULL)

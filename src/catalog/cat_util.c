@@ -39,6 +39,20 @@ ks_catalog_relid(const char *name)
 	return relid;
 }
 
+/* See cat_util.h. */
+bool
+ks_names_contain(List *names, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		if (strcmp(lfirst(lc), name) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* A text[] as a list of strings. */
 List *
 ks_list_from_array(Datum array)

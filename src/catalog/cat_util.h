@@ -14,6 +14,9 @@ extern Oid	ks_catalog_relid(const char *name);
 extern List *ks_list_from_array(Datum array);	/* text[] to char *, nulls left out */
 extern Datum ks_array_from_list(List *list);
 
+/* Is the name in a list of names (char *)? */
+extern bool ks_names_contain(List *names, const char *name);
+
 /* Raises insufficient_privilege unless the caller owns the relation. */
 extern void ks_relation_check_owner(Oid relation);
 

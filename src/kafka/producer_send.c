@@ -183,7 +183,7 @@ ks_producer_forget_records(KsProducer *producer)
 		((KsOutTopic *) lfirst(lc))->used = false;
 }
 
-/* Records were dropped because of another one: the report that tells why may be on its way still. */
+/* Where records were dropped because of another one, the report that tells why may be on its way still. */
 static void
 ks_hear_reason(KsProducer *producer)
 {
@@ -212,8 +212,7 @@ ks_producer_raise_failure(KsProducer *producer)
 		return ks_producer_fail(producer, err, text, NULL, state);
 	if (failure->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return KS_PRODUCER_OK;
-	if (ks_failure_weight(failure->err) == 1)
-		ks_hear_reason(producer);
+	ks_hear_reason(producer);
 	if (producer->transactional_id && ks_failure_weight(failure->err) == 1)
 	{
 		rd_kafka_error_t *error = rd_kafka_begin_transaction(rk);

@@ -557,12 +557,8 @@ ks_drop_sink(PG_FUNCTION_ARGS)
 static void
 relink_part(const KsSinkRow *sink, Oid part)
 {
-	if (get_rel_relkind(part) == '\0')
-		return;
-	if (ks_outbox_dependency(sink) == DEPENDENCY_INTERNAL)
-		ks_depend_internally(part, sink->relation);
-	else
-		ks_depend_automatically(part, sink->relation);
+	if (get_rel_relkind(part) != '\0')
+		ks_depend(part, sink->relation, ks_outbox_dependency(sink));
 }
 
 /* See ddl_sink.h. */

@@ -22,6 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
+#include "catalog/cat_util.h"
 #include "catalog/stream_def.h"
 #include "sql/ddl_event.h"
 #include "sql/ddl_util.h"
@@ -169,12 +170,8 @@ source_elements(List *elements, List *keys)
 		if (IsA(lfirst(lc), ColumnDef))
 		{
 			ColumnDef  *column = lfirst_node(ColumnDef, lc);
-			bool		in_key = false;
-			ListCell   *lc2;
 
-			foreach(lc2, keys)
-				in_key |= strcmp(lfirst(lc2), column->colname) == 0;
-			column->constraints = record_constraints(column->constraints, in_key);
+			column->constraints = record_constraints(column->constraints, ks_names_contain(keys, column->colname));
 			result = lappend(result, column);
 		}
 		else if (IsA(lfirst(lc), Constraint))

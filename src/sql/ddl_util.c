@@ -364,8 +364,8 @@ ks_move_to_schema(Oid relid, const char *schema)
 }
 
 /* Records a dependency once only: what was restored is linked again by resume. */
-static void
-depend(Oid dependent, Oid on, DependencyType type)
+void
+ks_depend(Oid dependent, Oid on, DependencyType type)
 {
 	ObjectAddress part;
 	ObjectAddress whole;
@@ -380,14 +380,14 @@ depend(Oid dependent, Oid on, DependencyType type)
 void
 ks_depend_internally(Oid dependent, Oid on)
 {
-	depend(dependent, on, DEPENDENCY_INTERNAL);
+	ks_depend(dependent, on, DEPENDENCY_INTERNAL);
 }
 
 /* Has a relation dropped with another, which stays when the first is dropped. */
 void
 ks_depend_automatically(Oid dependent, Oid on)
 {
-	depend(dependent, on, DEPENDENCY_AUTO);
+	ks_depend(dependent, on, DEPENDENCY_AUTO);
 }
 
 /* Names of the servers of our wrapper, the local one left out. */

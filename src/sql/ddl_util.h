@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 #include "base/compat.h"
+#include "catalog/dependency.h"
 #include "catalog/query_cat.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
@@ -51,6 +52,7 @@ extern void ks_check_stream(Oid relid);
 /* Running utility statements as the current user; what was created. */
 extern void ks_run_utility(Node *stmt, const char *source);
 extern void ks_move_to_schema(Oid relid, const char *schema);
+extern void ks_depend(Oid dependent, Oid on, DependencyType type);
 extern void ks_depend_internally(Oid dependent, Oid on);
 /* Dropped with it, but may be dropped alone. */
 extern void ks_depend_automatically(Oid dependent, Oid on);

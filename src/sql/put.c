@@ -28,6 +28,7 @@
 #include "utils/rel.h"
 
 #include "base/compat.h"
+#include "catalog/cat_util.h"
 #include "catalog/query_cat.h"
 #include "catalog/stream_def.h"
 #include "sql/ddl_util.h"
@@ -90,15 +91,12 @@ check_members(Put *put, Jsonb *object, bool key_only)
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		char	   *name;
-		bool		known = !key_only;
-		ListCell   *lc;
 
 		if (token != WJB_KEY)
 			continue;
 		name = pnstrdup(value.val.string.val, value.val.string.len);
-		foreach(lc, put->query->key_columns)
-			known |= key_only && strcmp(lfirst(lc), name) == 0;
-		if (!known || get_attnum(RelationGetRelid(put->table), name) <= 0)
+		if ((key_only && !ks_names_contain(put->query->key_columns, name)) ||
+			get_attnum(RelationGetRelid(put->table), name) <= 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
 					 errmsg("\"%s\" is not a %s of table \"%s\"", name,

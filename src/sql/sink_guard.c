@@ -35,6 +35,7 @@
 #include "utils/varlena.h"
 
 #include "base/compat.h"
+#include "catalog/cat_util.h"
 #include "catalog/owner.h"
 #include "catalog/query_cat.h"
 #include "catalog/stream_def.h"
@@ -85,20 +86,6 @@ ks_alteration_read(Node *parsetree, KsAlteration *alteration)
 				alteration->triggers = true;
 		}
 	}
-}
-
-/* Is the name in the list? */
-static bool
-names_contain(List *names, const char *name)
-{
-	ListCell   *lc;
-
-	foreach(lc, names)
-	{
-		if (strcmp(lfirst(lc), name) == 0)
-			return true;
-	}
-	return false;
 }
 
 /* See sink_guard.h. */
@@ -166,7 +153,7 @@ index_covers(KeyCover *cover, HeapTuple tuple)
 	{
 		AttrNumber	attnum = index->indkey.values[i];
 
-		if (attnum <= 0 || !names_contain(cover->key, get_attname(cover->relation, attnum, false)))
+		if (attnum <= 0 || !ks_names_contain(cover->key, get_attname(cover->relation, attnum, false)))
 			return false;
 		all_not_null &= is_not_null(cover->relation, attnum);
 	}
@@ -191,7 +178,7 @@ key_is_unique(KeyCover *cover)
 	bool		found = query != NULL && query->key_columns != NIL;
 
 	foreach(lc, query != NULL ? query->key_columns : NIL)
-		found &= names_contain(cover->key, lfirst(lc));
+		found &= ks_names_contain(cover->key, lfirst(lc));
 	if (found)
 		return true;
 	indexes = table_open(IndexRelationId, AccessShareLock);
@@ -322,7 +309,7 @@ ks_sink_check_columns(const KsSinkRow *sink, const KsAlteration *alteration)
 	{
 		const char *column = lfirst(lc);
 
-		if (names_contain(sink->key_columns, column) &&
+		if (ks_names_contain(sink->key_columns, column) &&
 			get_attnum(sink->relation, column) == InvalidAttrNumber)
 			ereport(ERROR,
 					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
@@ -389,7 +376,7 @@ ks_stream_check_columns(Oid stream, const KsAlteration *alteration)
 		{
 			const char *column = lfirst(lc2);
 
-			if (names_contain(names, column) && get_attnum(stream, column) == InvalidAttrNumber)
+			if (ks_names_contain(names, column) && get_attnum(stream, column) == InvalidAttrNumber)
 				ereport(ERROR,
 						(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 						 errmsg("cannot %s column \"%s\" of stream \"%s\": it is in option \"%s\"",

@@ -32,6 +32,7 @@
 #include "utils/timestamp.h"
 
 #include "base/version.h"
+#include "catalog/cat_util.h"
 #include "catalog/owner.h"
 #include "catalog/query_cat.h"
 #include "catalog/stream_def.h"
@@ -107,18 +108,13 @@ make_source(const KsSinkRow *sink, Relation rel)
 static bool
 same_names(List *a, List *b)
 {
-	ListCell   *la;
-	ListCell   *lb;
+	ListCell   *lc;
 
 	if (list_length(a) != list_length(b))
 		return false;
-	foreach(la, a)
+	foreach(lc, a)
 	{
-		bool		found = false;
-
-		foreach(lb, b)
-			found |= strcmp(lfirst(la), lfirst(lb)) == 0;
-		if (!found)
+		if (!ks_names_contain(b, lfirst(lc)))
 			return false;
 	}
 	return true;

@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "catalog/cat_util.h"
 #include "store/capture_keys.h"
 #include "store/capture_nested.h"
 
@@ -103,14 +104,9 @@ index_serves(Relation rel, Relation index, List *key_columns)
 	for (int i = 0; i < form->indnkeyatts; i++)
 	{
 		AttrNumber	attnum = form->indkey.values[i];
-		bool		found = false;
-		ListCell   *lc;
 
-		if (attnum <= 0)
-			return false;
-		foreach(lc, key_columns)
-			found |= strcmp(lfirst(lc), NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname)) == 0;
-		if (!found)
+		if (attnum <= 0 ||
+			!ks_names_contain(key_columns, NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname)))
 			return false;
 	}
 	return true;

@@ -47,7 +47,7 @@ SELECT name, records_in, records_out, late, dead, duplicates FROM kstream.stat_q
 	WHERE relation IN ('by_one'::regclass, 'at_once'::regclass) ORDER BY 1;
 -- a read of the stream drops nothing
 SELECT count(*) FROM s;
-SELECT kstream.explain('by_one');
+SELECT regexp_replace(kstream.explain('by_one'), '\ms\.', '', 'g') AS explain;
 SELECT name, dedup_key, dedup_window FROM kstream.streams WHERE relation = 's'::regclass;
 SELECT name, role, count(*), sum(bytes) > 0 AS bytes FROM kstream.stat_store
 	WHERE name = 'by_one' AND role = 'keys' GROUP BY 1, 2;

@@ -129,7 +129,7 @@ TABLE f_stop ORDER BY k;
 CREATE FUNCTION as_select(relation text, query text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
 	equal boolean;
-	good text := format('(SELECT * FROM floats f WHERE NOT EXISTS (SELECT FROM kstream.dead_letters d WHERE d.relation = %L::regclass AND d."offset" = f._offset)) floats', relation);
+	good text := format('(SELECT * FROM floats f WHERE NOT EXISTS (SELECT FROM kstream.dead_letters d WHERE d.relation = %L::regclass AND d."offset" = f._offset) ORDER BY f._offset) floats', relation);
 BEGIN
 	query := replace(query, 'FROM floats', 'FROM ' || good);
 	EXECUTE format('SELECT NOT EXISTS ((SELECT t::text FROM %1$s t EXCEPT ALL SELECT t::text FROM (%2$s) t) UNION ALL (SELECT t::text FROM (%2$s) t EXCEPT ALL SELECT t::text FROM %1$s t))', relation, query) INTO equal;
@@ -194,7 +194,7 @@ SET search_path = queries, public;
 SELECT kstream.create_stream('s', 'a int', server => 'local');
 CREATE FUNCTION counted() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM queries.s';
 CREATE FUNCTION listed() RETURNS SETOF int LANGUAGE sql STABLE AS 'SELECT a FROM queries.s';
-SELECT kstream.create_table_as('t1', 'SELECT a, counted() FROM s', paused => true);
+SELECT kstream.create_table_as('t1', 'SELECT s.a, counted() FROM s, (VALUES (1)) v', paused => true);
 SELECT kstream.create_table_as('t2', 'SELECT s.a, l FROM s, listed() l', paused => true);
 INSERT INTO s VALUES (1), (2);
 SELECT kstream.step('t1');

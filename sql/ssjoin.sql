@@ -232,7 +232,7 @@ BEGIN
 END $$;
 CREATE TABLE bounded (name text, query text);
 INSERT INTO bounded VALUES
-	('n_diff', $$SELECT p.id, q.id AS other FROM p JOIN q ON p.k = q.k AND p.at - q.at >= interval '-5 min' AND p.at - q.at <= interval '10 min'$$),
+	('n_diff', $$SELECT p.id, q.id AS other FROM p JOIN q ON p.k = q.k AND p.at - q.at >= interval '-5 min' AND p.at - q.at <= interval '10 min' WHERE q.id <> 63$$),
 	('n_sum', $$SELECT p.id, q.id AS other FROM p JOIN q ON p.k = q.k AND q.at + interval '50000 days' BETWEEN p.at + interval '50000 days' - interval '10 min' AND p.at + interval '50000 days' + interval '5 min' WHERE q.id <> 63$$),
 	('n_guarded', $$SELECT p.id, q.id AS other FROM p LEFT JOIN q ON isfinite(p.at) AND isfinite(q.at) AND p.k = q.k AND p.at - q.at BETWEEN interval '-5 min' AND interval '10 min' WHERE p.id <> 5$$),
 	('n_plain', $$SELECT p.id, q.id AS other FROM p JOIN q ON p.k = q.k AND q.at BETWEEN p.at - interval '10 min' AND p.at + interval '5 min'$$);

@@ -48,7 +48,7 @@ SELECT kstream.create_stream_as('with_query', 'WITH x AS (SELECT id FROM orders)
 SELECT kstream.step('nested'), kstream.step('with_query');
 SELECT 'nested', id, _key, _timestamp FROM nested UNION ALL SELECT 'with_query', id, _key, _timestamp FROM with_query ORDER BY 1, 2;
 SELECT kstream.explain('nested');
-SELECT kstream.explain('with_query');
+SELECT regexp_replace(kstream.explain('with_query'), '\mx\.', '', 'g') AS explain;
 
 -- rows leave in the order in which their records came, whatever the plan makes of it
 SELECT kstream.create_stream('numbers', 'id int, k text', server => 'local', partitions => 1);

@@ -75,7 +75,7 @@ SELECT hm(w), n FROM pf ORDER BY w;
 SELECT kstream.create_stream('t', 'k text, ts timestamptz', server => 'local', "timestamp" => 'ts');
 SELECT kstream.create_table_as('r1', $$SELECT kstream.tumble(ts, '1 min') AS w, k, count(*) AS n FROM t GROUP BY 1, 2$$, grace => '10 s', retention => '2 min', paused => true);
 SELECT kstream.create_table_as('r2', $$SELECT kstream.tumble(ts, '1 min') AS w, k, avg(length(k)) AS n FROM t GROUP BY 1, 2$$, grace => '3 min', retention => '2 min', paused => true);
-SELECT kstream.create_table_as('r3', $$SELECT k, kstream.tumble(ts, '1 min') AS w, array_agg(k) AS n FROM t GROUP BY 1, 2 HAVING k <> 'b'$$, retention => '0', paused => true);
+SELECT kstream.create_table_as('r3', $$SELECT k, kstream.tumble(ts, '1 min') AS w, array_agg(k ORDER BY k) AS n FROM t GROUP BY 1, 2 HAVING k <> 'b'$$, retention => '0', paused => true);
 SELECT kstream.create_table_as('r4', $$SELECT k, kstream.tumble(ts, '1 min') AS w, count(*) AS n FROM t GROUP BY 1, 2$$, retention => '2 min', emit => 'final', paused => true);
 SELECT kstream.create_table_as('r5', $$SELECT k, ts FROM t$$, retention => '2 min', paused => true);
 INSERT INTO t VALUES ('a', '2024-01-01 00:00:00'), ('b', '2024-01-01 00:00:59'), (NULL, '2024-01-01 00:01:00'), ('a', '2024-01-01 00:02:59.999999');

@@ -459,7 +459,7 @@ ks_create_sink(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"relation\" must not be null")));
 	sink.relation = PG_GETARG_OID(ARG_RELATION);
-	rel = table_open(sink.relation, AccessShareLock);
+	rel = relation_open(sink.relation, AccessShareLock);	/* of any kind: check_relation says what is wrong with it */
 	check_relation(rel);
 	ks_relation_check_owner(sink.relation);
 	read_plan(fcinfo, &plan);

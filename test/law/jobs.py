@@ -157,10 +157,11 @@ def listen(tally, processes, queue):
 
 def run(args, run_case, once=(), failed=None):
     """Runs all cases and ends the program; see work() for what is called."""
-    queue = multiprocessing.Queue()
+    fork = multiprocessing.get_context("fork")  # what is to be called cannot be sent to a process started otherwise
+    queue = fork.Queue()
     tally = Tally(args)
     deadline = tally.started + args.minutes * 60
-    processes = [multiprocessing.Process(target=work, args=(n, args, deadline, queue, once, run_case, failed))
+    processes = [fork.Process(target=work, args=(n, args, deadline, queue, once, run_case, failed))
                  for n in range(args.jobs)]
     for process in processes:
         process.start()

@@ -25,6 +25,9 @@ result=$(sql "
 	SELECT pg_describe_object(classid, objid, 0)
 	  FROM pg_depend JOIN pg_extension e ON e.oid = refobjid
 	 WHERE refclassid = 'pg_extension'::regclass AND extname = 'kstream' AND deptype = 'e'
+	   -- row types and types of arrays come with a relation or type; since 17 they are members as well
+	   AND NOT (classid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_type t LEFT JOIN pg_class c ON c.oid = typrelid
+	                                                          WHERE t.oid = objid AND (c.relkind <> 'c' OR typelem <> 0)))
 	   AND obj_description(objid, classid::regclass::name) IS NULL
 	 ORDER BY 1")
 if [ -z "$result" ]; then

@@ -531,10 +531,12 @@ API_NAMES = {PRODUCE: "Produce", FIND: "FindCoordinator", INIT: "InitProducerId"
 
 # What an answer with a code leads to: state afterwards and codes, by outcome.
 # "ok": the library tries again and goes on.  A code followed by ! is told for fencing.
+# Of outcomes with | between them newer libraries have either, as their threads happen to run.
 OUTCOMES = {
     PRODUCE: {
-        "ok ready": "2? 3 5 6 7 8 9 14 15 16 19 20 46 56",
-        "reopen failed": "-1 2 13 48 49 51 59 90!",
+        "ok ready": "3 5 6 7 8 9 14 15 16 19 20 46 56",
+        "reopen failed": "-1 13 48 49 51 59 90!",
+        "ok ready|reopen failed": "2",
         "reopen dead": "45 47!",
         "too_large failed": "10 18",
         "topic_missing failed": "17",
@@ -674,8 +676,7 @@ def table_cases(table):
     for api, by_outcome in table.items():
         for expected, codes in by_outcome.items():
             for code in codes.split():
-                if not code.endswith("?"):
-                    yield api, int(code.rstrip("!")), code.endswith("!"), expected
+                yield api, int(code.rstrip("!")), code.endswith("!"), expected
 
 
 def mock_each_code():
@@ -686,7 +687,7 @@ def mock_each_code():
             if which == api:
                 name = "%s answers %s" % (API_NAMES[api], m.one("SELECT kp_code_name(%s)", code))
                 got = m.case(api, code, 1, WAIT)
-                equal(name, got, expected)
+                check(name, got in expected.split("|"), "got %r, wanted %r" % (got, expected))
                 if not got.startswith("ok"):
                     equal(name + ": fenced", m.why("fenced"), "yes" if fenced else "no")
                     check(name + ": has a text, a hint and a state",

@@ -196,6 +196,7 @@ ks_exec_open(const KsQueryRow *query)
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream query", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	KsQueryExec *exec = palloc0(sizeof(KsQueryExec));
+	const Oid	watermark_type = TIMESTAMPTZOID;
 	KsOwnerScope scope;
 
 	exec->cxt = cxt;
@@ -221,7 +222,8 @@ ks_exec_open(const KsQueryRow *query)
 			check_result_columns(query, analysis);
 		}
 		exec->rows = ks_statement_create(query, plan->row_sql, analysis->join != NULL ?
-										 plan->join->scans : analysis->stream_references, 0, NULL);
+										 plan->join->scans : analysis->stream_references,
+										 analysis->join != NULL && analysis->join->watermark_is_late, &watermark_type);
 		exec->record_by_record = plan->record_by_record;
 		exec->lookups = analysis->lookups;
 		if (plan->kind == KS_QUERY_STREAM)
@@ -376,8 +378,9 @@ execute_rows(ExecRun *run, int nrows, bool check_only)
 	KsQueryExec *exec = run->exec;
 	RowReceiver receiver = {{receive_row, receiver_startup, receiver_noop, receiver_noop, DestNone},
 	exec->op, check_only};
+	Datum		watermark = TimestampTzGetDatum(exec->op->watermark);
 
-	(void) ks_statement_run(exec->rows, nrows, NULL, &receiver.pub);
+	(void) ks_statement_run(exec->rows, nrows, &watermark, &receiver.pub);
 	if (check_only && exec->op->check_records != NULL)
 		exec->op->check_records(exec->op);
 }

@@ -40,6 +40,7 @@ typedef struct KsAnalysis
 	KsWindowKind window;
 	int			window_key;		/* which of group_exprs */
 	int64		session_gap_us;
+	int64		join_wait_us;	/* how long a record of the join waits at most, without grace */
 	AttrNumber	time_column;	/* row-wise query: result column that is the event time, or 0 */
 } KsAnalysis;
 

@@ -48,7 +48,7 @@
 #include "store/join_buffer.h"
 #include "store/table_writer.h"
 
-/* See MAX_KEY_BYTES of aggregate.c: what a btree page can hold. */
+/* See MAX_KEY_BYTES of aggregate.c: what a btree page can hold; the event time has its place beside it. */
 #define MAX_KEY_BYTES 2600
 
 /* A row of the batch. */
@@ -172,23 +172,35 @@ receive_null_row(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-/* A key too long for the index of the buffer makes a bad record. */
-static void
+/*
+ * check_keys
+ *		Keys that are together too long for the index of the buffer make a bad
+ *		record.  False if the row can have no match, as a key is NULL.
+ */
+static bool
 check_keys(const JoinSide *side, TupleTableSlot *slot)
 {
 	int			first = side->plan->ncolumns + KS_BUFFER_COLUMNS;
 	Size		size = 0;
+	bool		complete = true;
 
 	for (int i = first; i < first + side->plan->nkeys; i++)
 	{
-		if (!slot->tts_isnull[i])
-			size += toast_raw_datum_size(slot->tts_values[i]);
+		Form_pg_attribute attr = TupleDescAttr(slot->tts_tupleDescriptor, i);
+
+		if (slot->tts_isnull[i])
+			complete = false;
+		else
+			size = att_align_nominal(size, attr->attalign) +
+				(attr->attlen == -1 ? toast_raw_datum_size(slot->tts_values[i]) :
+				 datumGetSize(slot->tts_values[i], attr->attbyval, attr->attlen));
 	}
 	if (size > MAX_KEY_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("join key of %zu bytes exceeds the limit of %d bytes", size, MAX_KEY_BYTES),
 				 errhint("Join by a hash of the value, for example md5().")));
+	return complete;
 }
 
 /* Has the row of the batch met another? */
@@ -212,8 +224,7 @@ receive_fill(TupleTableSlot *slot, DestReceiver *self)
 	MemoryContext old;
 
 	slot_getallattrs(slot);
-	check_keys(side, slot);
-	if (receiver->check_only)
+	if ((!check_keys(side, slot) && !side->ref->preserved) || receiver->check_only)
 		return true;
 	memcpy(side->values, slot->tts_values, sizeof(Datum) * n);
 	memcpy(side->nulls, slot->tts_isnull, sizeof(bool) * n);
@@ -255,10 +266,14 @@ static bool
 receive_late(TupleTableSlot *slot, DestReceiver *self)
 {
 	JoinReceiver *receiver = (JoinReceiver *) self;
-	MemoryContext old = MemoryContextSwitchTo(receiver->op->cxt);
-	KsLateRow  *row = palloc0(sizeof(KsLateRow));
+	MemoryContext old;
+	KsLateRow  *row;
 
 	slot_getallattrs(slot);
+	if (receiver->check_only)
+		return true;
+	old = MemoryContextSwitchTo(receiver->op->cxt);
+	row = palloc0(sizeof(KsLateRow));
 	row->source = receiver->side->ref->stream;
 	row->partition = DatumGetInt32(slot->tts_values[0]);
 	row->offset = DatumGetInt64(slot->tts_values[1]);
@@ -314,7 +329,8 @@ receive_match(TupleTableSlot *slot, DestReceiver *self)
 {
 	JoinReceiver *receiver = (JoinReceiver *) self;
 
-	note_match(receiver->op, receiver->mark, slot);
+	if (!receiver->check_only)
+		note_match(receiver->op, receiver->mark, slot);
 	return true;
 }
 
@@ -424,13 +440,32 @@ look_at_records(JoinOperator *op, JoinSide *side, bool check_only)
 	if (n == 0)
 		return;
 	fill.side = late.side = side;
-	fill.check_only = check_only;
+	fill.check_only = late.check_only = check_only;
 	(void) ks_statement_run(side->fill, n, NULL, &fill.pub);
 	/* a null row that cannot be computed is the record's fault, and is so now */
 	if (side->null_check != NULL)
 		(void) ks_statement_run(side->null_check, n, NULL, &nothing.pub);
-	if (!check_only && has_late_rows(side))
+	if (has_late_rows(side))
 		(void) ks_statement_run(side->late, n, NULL, &late.pub);
+}
+
+/* Looks which rows of the outer joins have met, where the row statement does not tell. */
+static void
+look_at_matches(JoinOperator *op, bool check_only)
+{
+	ListCell   *lc;
+
+	foreach(lc, op->marks)
+	{
+		JoinMark   *mark = lfirst(lc);
+		JoinReceiver match = make_receiver(op, receive_match);
+		int			n = rows_shown(mark->sides[0]) + rows_shown(mark->sides[1]);
+
+		match.mark = mark;
+		match.check_only = check_only;
+		if (mark->statement != NULL && n > 0)
+			(void) ks_statement_run(mark->statement, n, NULL, &match.pub);
+	}
 }
 
 /* Looks at the records shown, for something that makes one bad. */
@@ -440,6 +475,7 @@ join_check_records(KsOperator *base)
 	JoinOperator *op = (JoinOperator *) base;
 	ListCell   *lc;
 
+	look_at_matches(op, true);
 	foreach(lc, op->sides)
 		look_at_records(op, lfirst(lc), true);
 }
@@ -451,16 +487,7 @@ join_finish(KsOperator *base)
 	JoinOperator *op = (JoinOperator *) base;
 	ListCell   *lc;
 
-	foreach(lc, op->marks)
-	{
-		JoinMark   *mark = lfirst(lc);
-		JoinReceiver match = make_receiver(op, receive_match);
-		int			n = rows_shown(mark->sides[0]) + rows_shown(mark->sides[1]);
-
-		match.mark = mark;
-		if (mark->statement != NULL && n > 0)
-			(void) ks_statement_run(mark->statement, n, NULL, &match.pub);
-	}
+	look_at_matches(op, false);
 	foreach(lc, op->sides)
 		look_at_records(op, lfirst(lc), false);
 	op->inner->finish(op->inner);

@@ -17,6 +17,9 @@
 /* Most streams in one join: each more doubles the number of statements. */
 #define KS_JOIN_MAX 5
 
+/* Keys that an index of a buffer takes; the last place is the event time's. */
+#define KS_JOIN_MAX_KEYS (INDEX_MAX_KEYS - 1)
+
 /* A place where the query names a stream. */
 typedef struct KsJoinRef
 {
@@ -78,7 +81,7 @@ typedef struct KsJoin
 /*
  * Columns of a buffer after those it keeps of the stream (c<attribute number>).
  * The same are the first columns of the statement that fills it; it goes on with
- * the keys of variable length.
+ * the keys of the index.
  */
 typedef enum KsBufferColumn
 {
@@ -96,7 +99,7 @@ typedef struct KsJoinRefPlan
 {
 	int			ref;
 	int			ncolumns;		/* kept of the stream */
-	int			nkeys;			/* columns after those of the buffer: keys whose length is checked;
+	int			nkeys;			/* columns after those of the buffer: keys, which the row is found by;
 								 * what follows is only computed */
 	char	   *fill_sql;		/* rows of the batch for the buffer */
 	char	   *late_sql;		/* (_partition, _offset, close) of late records */
@@ -145,6 +148,12 @@ extern char *ks_join_half_name(int32 query, int buffer, int half);
 
 /* The event time of a row of the stream as an SQL expression; alias: qualifies the columns. */
 extern char *ks_join_event_time(const KsJoinRef *ref, const char *alias);
+
+/*
+ * Conditions over Vars with varno 1, without which the keys of a row in the
+ * buffer need not be computable: the index is only over rows that fulfil them.
+ */
+extern List *ks_join_key_guards(const KsJoinRef *ref);
 
 /* The name a column of the stream has in the buffer. */
 extern char *ks_join_column_name(AttrNumber attnum);

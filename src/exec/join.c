@@ -12,7 +12,8 @@
  * record waits has no match any more.  Rows of an outer join that have met none
  * then become null rows, which go to the query's operator like all others; and
  * they are deleted from the buffer in the same transaction.  So a null row comes
- * once, and no match can come after it.  All other rows leave when a half of the
+ * once, and no match can come after it.  They come in the order of event time,
+ * partition and offset, in bites; one that cannot be made is a dead letter.  All other rows leave when a half of the
  * buffer is emptied (join_halves.c).
  *
  * Rows of a buffer are marked by half and TID, which the statements return: nobody
@@ -30,6 +31,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -41,8 +43,10 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/subxact.h"
 #include "exec/join.h"
 #include "exec/join_halves.h"
+#include "exec/query_exec.h"
 #include "exec/statement.h"
 #include "store/guard.h"
 #include "store/join_buffer.h"
@@ -57,6 +61,14 @@ typedef struct RowId
 	int64		offset;
 	int64		partition;
 } RowId;
+
+/* A place in the order in which null rows come: every row has one of its own. */
+typedef struct BufferPlace
+{
+	TimestampTz event_time;
+	int32		partition;
+	int64		offset;
+} BufferPlace;
 
 /* One stream of the join. */
 typedef struct JoinSide
@@ -74,10 +86,10 @@ typedef struct JoinSide
 	KsStatement *null_check;
 	KsStatement *null_rows;
 	KsStatement *mark[2];		/* by half */
-	KsStatement *bite;			/* where to stop closing */
+	KsStatement *bite;			/* the place of a row further on */
 	KsStatement *forget;		/* what has become null rows */
 	KsStatement *least;
-	TimestampTz closed;			/* event times up to this one have their null rows */
+	BufferPlace closed;			/* rows up to this place have their null rows */
 	TimestampTz first;			/* least event time in the buffer after it; DT_NOEND: none */
 
 	/* of the attempt */
@@ -506,6 +518,15 @@ change_buffer(Oid relid, KsStatement *statement, const Datum *values)
 	ks_guard_pass_end();
 }
 
+/* The place before all rows of that event time. */
+static BufferPlace
+before_time(TimestampTz event_time)
+{
+	BufferPlace place = {event_time, -1, -1};
+
+	return place;
+}
+
 /* Writes to the buffer of one stream. */
 static void
 apply_side(JoinSide *side)
@@ -518,7 +539,8 @@ apply_side(JoinSide *side)
 		ks_writer_close(writer);
 		ks_halves_added(side->halves, side->ntuples, side->least_new, side->greatest_new);
 		side->first = Min(side->first, side->least_new);
-		side->closed = Min(side->closed, side->least_new - 1);
+		if (side->least_new <= side->closed.event_time)
+			side->closed = before_time(side->least_new);
 	}
 	for (int half = 0; half < 2; half++)
 	{
@@ -576,18 +598,42 @@ join_next_close(KsOperator *base)
 	return next;
 }
 
-/* A timestamp that a statement returns, or what it is when there is none. */
-static TimestampTz
-read_timestamp(KsStatement *statement, const Datum *values, TimestampTz none)
+/* A place as parameters of a statement. */
+static void
+place_to_datums(BufferPlace place, Datum *values)
+{
+	values[0] = TimestampTzGetDatum(place.event_time);
+	values[1] = Int32GetDatum(place.partition);
+	values[2] = Int64GetDatum(place.offset);
+}
+
+/* The place of the row that a statement returns; false if there is none. */
+static bool
+read_place(KsStatement *statement, const Datum *values, BufferPlace *place)
 {
 	bool		isnull;
-	Datum		value;
+	Datum		columns[3];
 
 	if (ks_statement_run(statement, 1, values, NULL) == 0)
-		return none;
-	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		return false;
+	for (int i = 0; i < lengthof(columns); i++)
+		columns[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
+	place->event_time = DatumGetTimestampTz(columns[0]);
+	place->partition = DatumGetInt32(columns[1]);
+	place->offset = DatumGetInt64(columns[2]);
 	SPI_freetuptable(SPI_tuptable);
-	return isnull ? none : DatumGetTimestampTz(value);
+	return true;
+}
+
+/* Finds the least event time of what has no null row yet. */
+static void
+find_first(JoinSide *side)
+{
+	Datum		values[3];
+	BufferPlace first;
+
+	place_to_datums(side->closed, values);
+	side->first = read_place(side->least, values, &first) ? first.event_time : DT_NOEND;
 }
 
 /* Null rows go on from what the batch, or the closings before, have written. */
@@ -598,31 +644,138 @@ see_own_writes(void)
 	UpdateActiveSnapshotCommandId();
 }
 
-/* Makes null rows of a stream that an outer join keeps, about limit at most. */
+/*
+ * try_null_rows
+ *		Computes the null rows of a range in a subtransaction; nothing is written.
+ *		Returns NULL, or the error if it is one that a record can be guilty of.
+ */
+static ErrorData *
+try_null_rows(JoinOperator *op, JoinSide *side, const Datum *range, int nrows)
+{
+	JoinReceiver receiver = make_receiver(op, receive_null_row);
+	KsSubxact	sub;
+	ErrorData  *volatile edata = NULL;
+
+	MemoryContextReset(op->close_cxt);
+	ks_subxact_begin(&sub);
+	PG_TRY();
+	{
+		op->inner->late = NIL;
+		op->inner->begin(op->inner, op->close_cxt);
+		(void) ks_statement_run(side->null_rows, nrows, range, &receiver.pub);
+		op->inner->finish(op->inner);
+		ks_subxact_commit(&sub);
+	}
+	PG_CATCH();
+	{
+		edata = ks_subxact_abort(&sub);
+	}
+	PG_END_TRY();
+	if (edata != NULL && !ks_may_be_a_records_fault(edata->sqlerrcode))
+		ReThrowError(edata);
+	return edata;
+}
+
+/* An error that comes without any row, too, is the query's own. */
+static void
+raise_closing_error(JoinOperator *op, JoinSide *side)
+{
+	Datum		nothing[6];
+	ErrorData  *edata;
+
+	place_to_datums(side->closed, nothing);
+	place_to_datums(side->closed, nothing + 3);
+	edata = try_null_rows(op, side, nothing, 1);
+	if (edata != NULL)
+		ThrowErrorData(edata);
+}
+
+/* Rows of a range have their null rows, or have none because they are bad. */
+static void
+leave_behind(JoinSide *side, const Datum *range, BufferPlace last)
+{
+	change_buffer(side->buffer, side->forget, range);
+	side->closed = last;
+	see_own_writes();
+}
+
+/* The one row of a range is bad. */
+static void
+note_dead(JoinOperator *op, JoinSide *side, BufferPlace place, const ErrorData *edata)
+{
+	KsDeadRecord record = {side->ref->stream, place.partition, place.offset, edata->sqlerrcode, edata->message};
+
+	op->base.dead = lappend(op->base.dead, ks_dead_record_copy(&record));
+}
+
+/*
+ * try_bite
+ *		Computes the null rows of the next rows up to a place.  *range: parameters of
+ *		the range, *stop: its end, *more: there may be something behind it.
+ */
+static ErrorData *
+try_bite(JoinOperator *op, JoinSide *side, BufferPlace last, int bite, Datum *range, BufferPlace *stop, bool *more)
+{
+	*stop = last;
+	place_to_datums(last, range);
+	place_to_datums(side->closed, range + 3);
+	range[6] = Int64GetDatum(bite - 1);
+	*more = read_place(side->bite, range, stop);
+	place_to_datums(*stop, range);
+	return try_null_rows(op, side, range, bite);
+}
+
+/*
+ * close_side
+ *		Makes null rows of a stream that an outer join keeps, about limit at most.
+ *
+ *		Rows are taken in bites.  In a bite that fails the bad row is looked for by
+ *		halving; what is before it is written.  The bites after it begin small, since
+ *		bad rows often come together.
+ */
 static int64
 close_side(JoinOperator *op, JoinSide *side, TimestampTz watermark, int limit, bool *more)
 {
-	Datum		values[3];
-	TimestampTz last = watermark - side->wait - 1;
-	TimestampTz stop;
-	JoinReceiver receiver = make_receiver(op, receive_null_row);
-	int64		rows;
+	const BufferPlace last = {watermark - side->wait - 1, PG_INT32_MAX, PG_INT64_MAX};
+	int			bite = limit;
+	int			suspects = 0;	/* rows from here on of which one is bad */
+	int			done = 0;
+	int64		rows = 0;
 
-	values[0] = TimestampTzGetDatum(last);
-	values[1] = TimestampTzGetDatum(side->closed);
-	values[2] = Int64GetDatum(limit - 1);
-	stop = read_timestamp(side->bite, values, last);
-	if (stop < last)
-		*more = true;
-	values[0] = TimestampTzGetDatum(stop);
-	op->inner->begin(op->inner, op->close_cxt);
-	(void) ks_statement_run(side->null_rows, limit, values, &receiver.pub);
-	op->inner->finish(op->inner);
-	rows = op->inner->apply(op->inner);
-	change_buffer(side->buffer, side->forget, values);
-	side->closed = stop;
-	side->first = read_timestamp(side->least, values, DT_NOEND);
-	see_own_writes();
+	*more = true;
+	while (*more && done < limit)
+	{
+		BufferPlace stop;
+		Datum		range[7];
+		ErrorData  *edata = try_bite(op, side, last, bite, range, &stop, more);
+
+		CHECK_FOR_INTERRUPTS();
+		if (edata != NULL && bite > 1)
+		{
+			if (suspects == 0)
+				raise_closing_error(op, side);
+			suspects = bite;
+			bite /= 2;
+			*more = true;
+			continue;
+		}
+		if (edata != NULL)
+		{
+			note_dead(op, side, stop, edata);
+			if (op->query->stop_on_error)
+				break;
+			suspects = 0;
+		}
+		else
+		{
+			rows += op->inner->apply(op->inner);
+			suspects = Max(suspects - bite, 0);
+		}
+		leave_behind(side, range, stop);
+		done += bite;
+		bite = suspects > 0 ? Max(suspects / 2, 1) : Min(2 * bite, limit);
+	}
+	find_first(side);
 	return rows;
 }
 
@@ -643,6 +796,8 @@ join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
 		/* more than what a batch brings, so that the buffer does not grow */
 		if (close_of_first(side) <= watermark)
 			rows += close_side(op, side, watermark, Max(limit, 2 * side->ntuples), &left);
+		if (base->dead != NIL && op->query->stop_on_error)
+			return rows;
 		if (!left)
 			ks_halves_expire(side->halves, watermark);
 		*more |= left;
@@ -659,29 +814,28 @@ join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
 static void
 create_buffer_statements(JoinOperator *op, JoinSide *side)
 {
-	const Oid	types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
+	const Oid	types[] = {KS_BUFFER_PLACE_TYPES, KS_BUFFER_PLACE_TYPES, INT8OID};
 	const Oid	tids[] = {TIDARRAYOID};
-	const char *range = "_event_time <= $1 AND _event_time > $2 AND NOT _matched";
 	char	   *name = psprintf("kstream_state.%s", ks_join_buffer_name(op->query->id, side->ref->buffer));
 
 	for (int half = 0; half < 2; half++)
 		side->mark[half] = ks_statement_create(op->query, psprintf("UPDATE ONLY kstream_state.%s SET _matched = true WHERE ctid = ANY ($1)",
 																   ks_join_half_name(op->query->id, side->ref->buffer, half)),
 											   0, 1, tids);
-	side->bite = ks_statement_create(op->query, psprintf("SELECT _event_time FROM %s WHERE %s ORDER BY _event_time OFFSET $3 LIMIT 1",
-														 name, range), 0, 3, types);
-	side->forget = ks_statement_create(op->query, psprintf("DELETE FROM %s WHERE %s", name, range), 0, 2, types);
-	side->least = ks_statement_create(op->query, psprintf("SELECT _event_time FROM %s WHERE _event_time > $1 ORDER BY _event_time LIMIT 1",
-														  name), 0, 1, types);
+	side->bite = ks_statement_create(op->query, psprintf("SELECT s._event_time, s._partition, s._offset FROM %s s WHERE " KS_BUFFER_RANGE
+														 " ORDER BY 1, 2, 3 OFFSET $7 LIMIT 1", name), 0, 7, types);
+	side->forget = ks_statement_create(op->query, psprintf("DELETE FROM %s s WHERE " KS_BUFFER_RANGE, name), 0, 6, types);
+	side->least = ks_statement_create(op->query, psprintf("SELECT s._event_time, s._partition, s._offset FROM %s s WHERE s._event_time >= $1"
+														  " AND (s._event_time, s._partition, s._offset) > ($1, $2, $3)"
+														  " ORDER BY 1, 2, 3 LIMIT 1", name), 0, 3, types);
 }
 
 /* One stream of the join. */
 static JoinSide *
 create_side(JoinOperator *op, const KsJoinRefPlan *plan)
 {
-	const Oid	types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	const Oid	types[] = {KS_BUFFER_PLACE_TYPES, KS_BUFFER_PLACE_TYPES};
 	JoinSide   *side = palloc0(sizeof(JoinSide));
-	Datum		closed;
 
 	side->plan = plan;
 	side->ref = &op->join->refs[plan->ref];
@@ -689,17 +843,16 @@ create_side(JoinOperator *op, const KsJoinRefPlan *plan)
 	side->buffer = ks_join_buffer(op->query->id, side->ref->buffer);
 	for (int half = 0; half < 2; half++)
 		side->halves_relid[half] = ks_join_half(op->query->id, side->ref->buffer, half);
-	side->closed = DT_NOBEGIN;
+	side->closed = before_time(DT_NOBEGIN);
 	side->first = DT_NOEND;
 	side->fill = ks_statement_create(op->query, plan->fill_sql, 1, 0, NULL);
 	side->late = ks_statement_create(op->query, plan->late_sql, 1, 0, NULL);
 	if (side->ref->preserved)
 	{
 		side->null_check = ks_statement_create(op->query, plan->null_check_sql, 1, 0, NULL);
-		side->null_rows = ks_statement_create(op->query, plan->null_sql, 0, 2, types);
+		side->null_rows = ks_statement_create(op->query, plan->null_sql, 0, 6, types);
 		create_buffer_statements(op, side);
-		closed = TimestampTzGetDatum(side->closed);
-		side->first = read_timestamp(side->least, &closed, DT_NOEND);
+		find_first(side);
 		MemoryContextSwitchTo(GetMemoryChunkContext(side)); /* SPI leaves its own behind */
 	}
 	side->halves = ks_halves_open(op->query, side->ref->buffer, side->wait);

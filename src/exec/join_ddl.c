@@ -7,7 +7,7 @@
  * _event_time, _stream_time, _partition, _offset, _matched (by an outer join that
  * keeps its rows) and _half: it is partitioned into two halves, see join_halves.c.
  * An index finds partners by keys and event time; where an outer join keeps the
- * rows, another one finds what the watermark has passed.  A row that no partner can
+ * rows, one by event time, partition and offset finds what the watermark has passed.  A row that no partner can
  * be found for need not have keys that can be computed: the index leaves it out.
  *
  * Runs in: any backend, inside a transaction with SPI.
@@ -72,9 +72,9 @@ deparse_for_buffer(const KsJoin *join, const KsJoinRef *ref, Node *expr)
 	return deparse_expression(expr, context, false, true);
 }
 
-/* The index by keys and event time. */
+/* The index by keys and event time, which is followed by what is given. */
 static char *
-key_index(const KsJoin *join, const KsJoinRef *ref)
+key_index(const KsJoin *join, const KsJoinRef *ref, const char *rest)
 {
 	StringInfoData sql;
 	ListCell   *lc;
@@ -92,7 +92,7 @@ key_index(const KsJoin *join, const KsJoinRef *ref)
 			appendStringInfo(&sql, " COLLATE %s", ks_collation_name(key->collation));
 		appendStringInfoString(&sql, ", ");
 	}
-	appendStringInfoString(&sql, "_event_time)");
+	appendStringInfo(&sql, "_event_time%s)", rest);
 	foreach(lc, ks_join_key_guards(ref))
 		appendStringInfo(&sql, "%s (%s)", foreach_current_index(lc) == 0 ? " WHERE" : " AND",
 						 deparse_for_buffer(join, ref, lfirst(lc)));
@@ -119,6 +119,7 @@ create_halves(const KsJoin *join, const KsJoinRef *ref, const KsQueryRow *row)
 static void
 create_buffer(const KsJoin *join, const KsJoinRef *ref, const KsQueryRow *row)
 {
+	const char *places = ", _partition, _offset";
 	char	   *name = ks_join_buffer_name(join->id, ref->buffer);
 	StringInfoData sql;
 	int			attnum = -1;
@@ -135,9 +136,9 @@ create_buffer(const KsJoin *join, const KsJoinRef *ref, const KsQueryRow *row)
 	appendStringInfoString(&sql, "_event_time timestamptz, _stream_time timestamptz, _partition int4, _offset int8,"
 						   " _matched bool, _half bool) PARTITION BY LIST (_half)");
 	ks_run_ddl(sql.data);
-	ks_run_ddl(key_index(join, ref));
+	ks_run_ddl(key_index(join, ref, ref->preserved && ref->keys == NIL ? places : ""));
 	if (ref->preserved && ref->keys != NIL)
-		ks_run_ddl(psprintf("CREATE INDEX ON kstream_state.%s (_event_time)", name));
+		ks_run_ddl(psprintf("CREATE INDEX ON kstream_state.%s (_event_time%s)", name, places));
 	(void) ks_adopt_table(name, row);
 	create_halves(join, ref, row);
 }

@@ -287,17 +287,24 @@ ks_exec_next_close(const KsQueryExec *exec)
 
 /* See query_exec.h. */
 int64
-ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more)
+ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more, List **dead)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	KsOwnerScope scope;
 	MemoryContext old;
+	ListCell   *lc;
 	int64		rows;
 
 	*more = false;
+	*dead = exec->op->dead = NIL;
 	SPI_connect();
 	ks_owner_enter(exec->query, &scope);
 	old = MemoryContextSwitchTo(exec->attempt_cxt);
 	rows = exec->op->close(exec->op, watermark, limit, more);
+	MemoryContextSwitchTo(cxt);
+	foreach(lc, exec->op->dead)
+		*dead = lappend(*dead, ks_dead_record_copy(lfirst(lc)));
+	exec->op->dead = NIL;
 	MemoryContextSwitchTo(old);
 	ks_owner_leave(&scope);
 	SPI_finish();
@@ -322,9 +329,9 @@ ks_exec_start(KsQueryExec *exec)
 	MemoryContextReset(exec->attempt_cxt);
 }
 
-/* Is the error one that a record can be guilty of? */
-static bool
-may_be_a_records_fault(int sqlstate)
+/* See query_exec.h. */
+bool
+ks_may_be_a_records_fault(int sqlstate)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
@@ -441,7 +448,7 @@ execute_marked_row(ExecRun *run, KsBatch *batch, int row)
 	PG_END_TRY();
 	if (edata == NULL)
 		return;
-	if (!may_be_a_records_fault(edata->sqlerrcode))
+	if (!ks_may_be_a_records_fault(edata->sqlerrcode))
 		ReThrowError(edata);
 	op->undo(op);
 	mark_bad(run, batch, row, edata->sqlerrcode, edata->message);
@@ -511,7 +518,7 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 			exec->op->explain_error(exec->op, edata);
 	}
 	PG_END_TRY();
-	if (edata != NULL && !may_be_a_records_fault(edata->sqlerrcode))
+	if (edata != NULL && !ks_may_be_a_records_fault(edata->sqlerrcode))
 		ReThrowError(edata);
 	return edata;
 }

@@ -94,6 +94,17 @@ typedef enum KsBufferColumn
 	KS_BUFFER_COLUMNS
 } KsBufferColumn;
 
+/*
+ * Rows s of a buffer that have met no other, after ($4, $5, $6) and up to ($1, $2, $3);
+ * a place in the buffer is an event time, a partition and an offset.  The first two
+ * conditions follow from the others: the planner knows better how few they leave.
+ */
+#define KS_BUFFER_RANGE \
+	"s._event_time <= $1 AND s._event_time >= $4" \
+	" AND (s._event_time, s._partition, s._offset) <= ($1, $2, $3)" \
+	" AND (s._event_time, s._partition, s._offset) > ($4, $5, $6) AND NOT s._matched"
+#define KS_BUFFER_PLACE_TYPES TIMESTAMPTZOID, INT4OID, INT8OID
+
 /* Statements of one stream of the join. */
 typedef struct KsJoinRefPlan
 {
@@ -104,7 +115,7 @@ typedef struct KsJoinRefPlan
 	char	   *fill_sql;		/* rows of the batch for the buffer */
 	char	   *late_sql;		/* (_partition, _offset, close) of late records */
 	char	   *null_check_sql; /* null rows of the batch, as a test; NULL: keeps no rows */
-	char	   *null_sql;		/* null rows of the buffer up to event time $1, after $2 */
+	char	   *null_sql;		/* null rows of the buffer, of KS_BUFFER_RANGE */
 } KsJoinRefPlan;
 
 /* One side of a match, as the statements return it. */

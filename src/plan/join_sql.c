@@ -60,7 +60,7 @@ typedef enum SideMode
 	SIDE_TIMED,					/* the same, with its event time as a column */
 	SIDE_NEW,
 	SIDE_OLD,
-	SIDE_CLOSING				/* old rows without a match up to event time $1, after $2 */
+	SIDE_CLOSING				/* old rows without a match, of KS_BUFFER_RANGE */
 } SideMode;
 
 /* A column of a sub-select after those of the stream. */
@@ -231,8 +231,8 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 		case SIDE_CLOSING:
 			append_buffer_columns(&sql, ref, false);
 			appendStringInfo(&sql, "s._event_time, CASE WHEN NOT s._matched THEN s.ctid END AS _row, s._half"
-							 " FROM kstream_state.%s s%s", buffer, mode == SIDE_CLOSING ?
-							 " WHERE s._event_time <= $1 AND s._event_time > $2 AND NOT s._matched" : "");
+							 " FROM kstream_state.%s s%s", buffer,
+							 mode == SIDE_CLOSING ? " WHERE " KS_BUFFER_RANGE : "");
 			break;
 		default:
 			append_buffer_columns(&sql, ref, true);
@@ -241,12 +241,12 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 	return sql.data;
 }
 
-/* Parses a statement of ours; $1 and $2 are timestamptz. */
+/* Parses a statement of ours; its parameters are those of KS_BUFFER_RANGE. */
 static Query *
 parse_sql(const char *sql)
 {
 	RawStmt    *raw = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_DEFAULT));
-	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Oid			types[] = {KS_BUFFER_PLACE_TYPES, KS_BUFFER_PLACE_TYPES};
 
 	return parse_analyze_fixedparams(raw, sql, types, lengthof(types), NULL);
 }

@@ -62,6 +62,14 @@ typedef struct RowId
 	int64		partition;
 } RowId;
 
+/* A record of one of the streams. */
+typedef struct LateId
+{
+	int64		offset;
+	int32		partition;
+	Oid			stream;
+} LateId;
+
 /* A place in the order in which null rows come: every row has one of its own. */
 typedef struct BufferPlace
 {
@@ -126,6 +134,7 @@ typedef struct JoinOperator
 	List	   *marks;			/* JoinMark * */
 	JoinMark   *row_mark;		/* the outer join that the row statement tells about, or NULL */
 	MemoryContext cxt;			/* of the attempt */
+	HTAB	   *late_seen;		/* LateId: late records of the attempt, or NULL */
 	MemoryContext close_cxt;
 } JoinOperator;
 
@@ -257,20 +266,18 @@ receive_fill(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-/* Is the record among those left out as late already (a stream on both sides)? */
+/* Is the record among those left out as late already (a stream on both sides)?  It is from now on. */
 static bool
 is_known_late(JoinOperator *op, const KsLateRow *row)
 {
-	ListCell   *lc;
+	HASHCTL		ctl = {.keysize = sizeof(LateId),.entrysize = sizeof(LateId),.hcxt = op->cxt};
+	LateId		id = {row->offset, row->partition, row->source};
+	bool		known;
 
-	foreach(lc, op->base.late)
-	{
-		KsLateRow  *other = lfirst(lc);
-
-		if (other->source == row->source && other->partition == row->partition && other->offset == row->offset)
-			return true;
-	}
-	return false;
+	if (op->late_seen == NULL)
+		op->late_seen = hash_create("kstream late rows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	(void) hash_search(op->late_seen, &id, HASH_ENTER, &known);
+	return known;
 }
 
 /* Late records. */
@@ -366,6 +373,7 @@ join_begin(KsOperator *base, MemoryContext cxt)
 	ListCell   *lc;
 
 	op->cxt = cxt;
+	op->late_seen = NULL;
 	op->inner->late = NIL;
 	op->inner->watermark = base->watermark;
 	op->inner->begin(op->inner, cxt);

@@ -104,6 +104,13 @@ INSERT INTO b (k, w, ts) VALUES ('k', 3, at('12:02'));
 SELECT kstream.step('long_keys');
 SELECT stream, sqlstate, message FROM letters('long_keys');
 TABLE long_keys;
+-- those of fixed length, too, where they are many; of a group as well
+SELECT kstream.create_table_as('fixed_keys', $$SELECT a.v, b.w FROM a JOIN b ON a.k = b.k AND a.k::name = b.k::name AND left(a.k, 9)::name = left(b.k, 9)::name AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$, start => 'latest', paused => true);
+SELECT kstream.create_table_as('fixed_groups', $$SELECT k, k::name AS n, left(k, 9)::name AS l, count(*) FROM a GROUP BY 1, 2, 3$$, start => 'latest', paused => true);
+INSERT INTO a SELECT left((SELECT string_agg(md5(i || ' ' || j), '') FROM generate_series(1, 90) j), i), i, at('12:03') FROM unnest('{2500, 2590}'::int[]) i;
+SELECT kstream.step('fixed_keys'), kstream.step('fixed_groups');
+SELECT result, sqlstate, message FROM unnest('{fixed_keys, fixed_groups}'::regclass[]) result, letters(result);
+SELECT length(k), n = k::name, count FROM fixed_groups;
 
 -- a late record that fails: bad, like one that is in time
 CREATE FUNCTION tenth(i int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN 10 / i > 0; END $$;

@@ -24,7 +24,6 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -44,6 +43,7 @@
 #include "utils/timestamp.h"
 
 #include "base/subxact.h"
+#include "exec/index_key.h"
 #include "exec/join.h"
 #include "exec/join_halves.h"
 #include "exec/query_exec.h"
@@ -51,9 +51,6 @@
 #include "store/guard.h"
 #include "store/join_buffer.h"
 #include "store/table_writer.h"
-
-/* See MAX_KEY_BYTES of aggregate.c: what a btree page can hold; the event time has its place beside it. */
-#define MAX_KEY_BYTES 2600
 
 /* A row of the batch. */
 typedef struct RowId
@@ -202,24 +199,15 @@ static bool
 check_keys(const JoinSide *side, TupleTableSlot *slot)
 {
 	int			first = side->plan->ncolumns + KS_BUFFER_COLUMNS;
-	Size		size = 0;
+	Size		size = ks_index_key_size(slot, first, side->plan->nkeys);
 	bool		complete = true;
 
 	for (int i = first; i < first + side->plan->nkeys; i++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(slot->tts_tupleDescriptor, i);
-
-		if (slot->tts_isnull[i])
-			complete = false;
-		else
-			size = att_align_nominal(size, attr->attalign) +
-				(attr->attlen == -1 ? toast_raw_datum_size(slot->tts_values[i]) :
-				 datumGetSize(slot->tts_values[i], attr->attbyval, attr->attlen));
-	}
-	if (size > MAX_KEY_BYTES)
+		complete &= !slot->tts_isnull[i];
+	if (size > KS_MAX_KEY_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("join key of %zu bytes exceeds the limit of %d bytes", size, MAX_KEY_BYTES),
+				 errmsg("join key of %zu bytes exceeds the limit of %d bytes", size, KS_MAX_KEY_BYTES),
 				 errhint("Join by a hash of the value, for example md5().")));
 	return complete;
 }

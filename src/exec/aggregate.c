@@ -18,7 +18,6 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
@@ -32,13 +31,7 @@
 
 #include "base/compat.h"
 #include "exec/aggregate_int.h"
-
-/*
- * Longest group key in bytes.  A btree takes up to a third of a page (2,704
- * bytes) for all columns of an entry; keys stay below it uncompressed, so that
- * whether a key is accepted does not depend on how well it compresses.
- */
-#define MAX_KEY_BYTES 2600
+#include "exec/index_key.h"
 
 /* Columns of the state table after the keys, with kept inputs. */
 #define STATE_GID 1
@@ -327,18 +320,14 @@ static void
 aggregate_check(KsOperator *base, TupleTableSlot *slot)
 {
 	AggregateOperator *op = (AggregateOperator *) base;
-	Size		size = 0;
+	Size		size;
 
 	slot_getallattrs(slot);
-	for (int i = 0; i < op->plan->nkeys; i++)
-	{
-		if (!slot->tts_isnull[i] && TupleDescAttr(slot->tts_tupleDescriptor, i)->attlen == -1)
-			size += toast_raw_datum_size(slot->tts_values[i]);
-	}
-	if (size > MAX_KEY_BYTES)
+	size = ks_index_key_size(slot, 0, op->plan->nkeys);
+	if (size > KS_MAX_KEY_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("group key of %zu bytes exceeds the limit of %d bytes", size, MAX_KEY_BYTES),
+				 errmsg("group key of %zu bytes exceeds the limit of %d bytes", size, KS_MAX_KEY_BYTES),
 				 errhint("Group by a hash of the value, for example md5().")));
 }
 

@@ -12,7 +12,8 @@
  * record waits has no match any more.  Rows of an outer join that have met none
  * then become null rows, which go to the query's operator like all others; and
  * they are deleted from the buffer in the same transaction.  So a null row comes
- * once, and no match can come after it.  All other rows leave when a half of the
+ * once, and no match can come after it.  They come in the order of event time,
+ * partition and offset, in bites; one that cannot be made is a dead letter.  All other rows leave when a half of the
  * buffer is emptied (join_halves.c).
  *
  * Rows of a buffer are marked by half and TID, which the statements return: nobody
@@ -23,13 +24,13 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -41,15 +42,15 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/subxact.h"
+#include "exec/index_key.h"
 #include "exec/join.h"
 #include "exec/join_halves.h"
+#include "exec/query_exec.h"
 #include "exec/statement.h"
 #include "store/guard.h"
 #include "store/join_buffer.h"
 #include "store/table_writer.h"
-
-/* See MAX_KEY_BYTES of aggregate.c: what a btree page can hold. */
-#define MAX_KEY_BYTES 2600
 
 /* A row of the batch. */
 typedef struct RowId
@@ -57,6 +58,22 @@ typedef struct RowId
 	int64		offset;
 	int64		partition;
 } RowId;
+
+/* A record of one of the streams. */
+typedef struct LateId
+{
+	int64		offset;
+	int32		partition;
+	Oid			stream;
+} LateId;
+
+/* A place in the order in which null rows come: every row has one of its own. */
+typedef struct BufferPlace
+{
+	TimestampTz event_time;
+	int32		partition;
+	int64		offset;
+} BufferPlace;
 
 /* One stream of the join. */
 typedef struct JoinSide
@@ -74,10 +91,10 @@ typedef struct JoinSide
 	KsStatement *null_check;
 	KsStatement *null_rows;
 	KsStatement *mark[2];		/* by half */
-	KsStatement *bite;			/* where to stop closing */
+	KsStatement *bite;			/* the place of a row further on */
 	KsStatement *forget;		/* what has become null rows */
 	KsStatement *least;
-	TimestampTz closed;			/* event times up to this one have their null rows */
+	BufferPlace closed;			/* rows up to this place have their null rows */
 	TimestampTz first;			/* least event time in the buffer after it; DT_NOEND: none */
 
 	/* of the attempt */
@@ -114,6 +131,7 @@ typedef struct JoinOperator
 	List	   *marks;			/* JoinMark * */
 	JoinMark   *row_mark;		/* the outer join that the row statement tells about, or NULL */
 	MemoryContext cxt;			/* of the attempt */
+	HTAB	   *late_seen;		/* LateId: late records of the attempt, or NULL */
 	MemoryContext close_cxt;
 } JoinOperator;
 
@@ -175,23 +193,26 @@ receive_null_row(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-/* A key too long for the index of the buffer makes a bad record. */
-static void
+/*
+ * check_keys
+ *		Keys that are together too long for the index of the buffer make a bad
+ *		record.  False if the row can have no match, as a key is NULL.
+ */
+static bool
 check_keys(const JoinSide *side, TupleTableSlot *slot)
 {
 	int			first = side->plan->ncolumns + KS_BUFFER_COLUMNS;
-	Size		size = 0;
+	Size		size = ks_index_key_size(slot, first, side->plan->nkeys);
+	bool		complete = true;
 
 	for (int i = first; i < first + side->plan->nkeys; i++)
-	{
-		if (!slot->tts_isnull[i])
-			size += toast_raw_datum_size(slot->tts_values[i]);
-	}
-	if (size > MAX_KEY_BYTES)
+		complete &= !slot->tts_isnull[i];
+	if (size > KS_MAX_KEY_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("join key of %zu bytes exceeds the limit of %d bytes", size, MAX_KEY_BYTES),
+				 errmsg("join key of %zu bytes exceeds the limit of %d bytes", size, KS_MAX_KEY_BYTES),
 				 errhint("Join by a hash of the value, for example md5().")));
+	return complete;
 }
 
 /* Has the row of the batch met another? */
@@ -215,8 +236,7 @@ receive_fill(TupleTableSlot *slot, DestReceiver *self)
 	MemoryContext old;
 
 	slot_getallattrs(slot);
-	check_keys(side, slot);
-	if (receiver->check_only)
+	if ((!check_keys(side, slot) && !side->ref->preserved) || receiver->check_only)
 		return true;
 	memcpy(side->values, slot->tts_values, sizeof(Datum) * n);
 	memcpy(side->nulls, slot->tts_isnull, sizeof(bool) * n);
@@ -237,20 +257,18 @@ receive_fill(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-/* Is the record among those left out as late already (a stream on both sides)? */
+/* Is the record among those left out as late already (a stream on both sides)?  It is from now on. */
 static bool
 is_known_late(JoinOperator *op, const KsLateRow *row)
 {
-	ListCell   *lc;
+	HASHCTL		ctl = {.keysize = sizeof(LateId),.entrysize = sizeof(LateId),.hcxt = op->cxt};
+	LateId		id = {row->offset, row->partition, row->source};
+	bool		known;
 
-	foreach(lc, op->base.late)
-	{
-		KsLateRow  *other = lfirst(lc);
-
-		if (other->source == row->source && other->partition == row->partition && other->offset == row->offset)
-			return true;
-	}
-	return false;
+	if (op->late_seen == NULL)
+		op->late_seen = hash_create("kstream late rows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	(void) hash_search(op->late_seen, &id, HASH_ENTER, &known);
+	return known;
 }
 
 /* Late records. */
@@ -258,10 +276,14 @@ static bool
 receive_late(TupleTableSlot *slot, DestReceiver *self)
 {
 	JoinReceiver *receiver = (JoinReceiver *) self;
-	MemoryContext old = MemoryContextSwitchTo(receiver->op->cxt);
-	KsLateRow  *row = palloc0(sizeof(KsLateRow));
+	MemoryContext old;
+	KsLateRow  *row;
 
 	slot_getallattrs(slot);
+	if (receiver->check_only)
+		return true;
+	old = MemoryContextSwitchTo(receiver->op->cxt);
+	row = palloc0(sizeof(KsLateRow));
 	row->source = receiver->side->ref->stream;
 	row->partition = DatumGetInt32(slot->tts_values[0]);
 	row->offset = DatumGetInt64(slot->tts_values[1]);
@@ -317,7 +339,8 @@ receive_match(TupleTableSlot *slot, DestReceiver *self)
 {
 	JoinReceiver *receiver = (JoinReceiver *) self;
 
-	note_match(receiver->op, receiver->mark, slot);
+	if (!receiver->check_only)
+		note_match(receiver->op, receiver->mark, slot);
 	return true;
 }
 
@@ -341,6 +364,7 @@ join_begin(KsOperator *base, MemoryContext cxt)
 	ListCell   *lc;
 
 	op->cxt = cxt;
+	op->late_seen = NULL;
 	op->inner->late = NIL;
 	op->inner->watermark = base->watermark;
 	op->inner->begin(op->inner, cxt);
@@ -429,13 +453,33 @@ look_at_records(JoinOperator *op, JoinSide *side, bool check_only)
 	if (n == 0)
 		return;
 	fill.side = late.side = side;
-	fill.check_only = check_only;
+	fill.check_only = late.check_only = check_only;
 	(void) ks_statement_run(side->fill, n, &watermark, &fill.pub);
 	/* a null row that cannot be computed is the record's fault, and is so now */
 	if (side->null_check != NULL)
 		(void) ks_statement_run(side->null_check, n, &watermark, &nothing.pub);
-	if (!check_only && has_late_rows(op, side))
+	if (has_late_rows(op, side))
 		(void) ks_statement_run(side->late, n, &watermark, &late.pub);
+}
+
+/* Looks which rows of the outer joins have met, where the row statement does not tell. */
+static void
+look_at_matches(JoinOperator *op, bool check_only)
+{
+	ListCell   *lc;
+
+	foreach(lc, op->marks)
+	{
+		JoinMark   *mark = lfirst(lc);
+		JoinReceiver match = make_receiver(op, receive_match);
+		Datum		watermark = TimestampTzGetDatum(op->base.watermark);
+		int			n = rows_shown(mark->sides[0]) + rows_shown(mark->sides[1]);
+
+		match.mark = mark;
+		match.check_only = check_only;
+		if (mark->statement != NULL && n > 0)
+			(void) ks_statement_run(mark->statement, n, &watermark, &match.pub);
+	}
 }
 
 /* Looks at the records shown, for something that makes one bad. */
@@ -445,6 +489,7 @@ join_check_records(KsOperator *base)
 	JoinOperator *op = (JoinOperator *) base;
 	ListCell   *lc;
 
+	look_at_matches(op, true);
 	foreach(lc, op->sides)
 		look_at_records(op, lfirst(lc), true);
 }
@@ -456,17 +501,7 @@ join_finish(KsOperator *base)
 	JoinOperator *op = (JoinOperator *) base;
 	ListCell   *lc;
 
-	foreach(lc, op->marks)
-	{
-		JoinMark   *mark = lfirst(lc);
-		JoinReceiver match = make_receiver(op, receive_match);
-		Datum		watermark = TimestampTzGetDatum(op->base.watermark);
-		int			n = rows_shown(mark->sides[0]) + rows_shown(mark->sides[1]);
-
-		match.mark = mark;
-		if (mark->statement != NULL && n > 0)
-			(void) ks_statement_run(mark->statement, n, &watermark, &match.pub);
-	}
+	look_at_matches(op, false);
 	foreach(lc, op->sides)
 		look_at_records(op, lfirst(lc), false);
 	op->inner->finish(op->inner);
@@ -485,6 +520,15 @@ change_buffer(Oid relid, KsStatement *statement, const Datum *values)
 	ks_guard_pass_end();
 }
 
+/* The place before all rows of that event time. */
+static BufferPlace
+before_time(TimestampTz event_time)
+{
+	BufferPlace place = {event_time, -1, -1};
+
+	return place;
+}
+
 /* Writes to the buffer of one stream. */
 static void
 apply_side(JoinSide *side)
@@ -497,7 +541,8 @@ apply_side(JoinSide *side)
 		ks_writer_close(writer);
 		ks_halves_added(side->halves, side->ntuples, side->least_new, side->greatest_new);
 		side->first = Min(side->first, side->least_new);
-		side->closed = Min(side->closed, side->least_new - 1);
+		if (side->least_new <= side->closed.event_time)
+			side->closed = before_time(side->least_new);
 	}
 	for (int half = 0; half < 2; half++)
 	{
@@ -555,18 +600,42 @@ join_next_close(KsOperator *base)
 	return next;
 }
 
-/* A timestamp that a statement returns, or what it is when there is none. */
-static TimestampTz
-read_timestamp(KsStatement *statement, const Datum *values, TimestampTz none)
+/* A place as parameters of a statement. */
+static void
+place_to_datums(BufferPlace place, Datum *values)
+{
+	values[0] = TimestampTzGetDatum(place.event_time);
+	values[1] = Int32GetDatum(place.partition);
+	values[2] = Int64GetDatum(place.offset);
+}
+
+/* The place of the row that a statement returns; false if there is none. */
+static bool
+read_place(KsStatement *statement, const Datum *values, BufferPlace *place)
 {
 	bool		isnull;
-	Datum		value;
+	Datum		columns[3];
 
 	if (ks_statement_run(statement, 1, values, NULL) == 0)
-		return none;
-	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		return false;
+	for (int i = 0; i < lengthof(columns); i++)
+		columns[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
+	place->event_time = DatumGetTimestampTz(columns[0]);
+	place->partition = DatumGetInt32(columns[1]);
+	place->offset = DatumGetInt64(columns[2]);
 	SPI_freetuptable(SPI_tuptable);
-	return isnull ? none : DatumGetTimestampTz(value);
+	return true;
+}
+
+/* Finds the least event time of what has no null row yet. */
+static void
+find_first(JoinSide *side)
+{
+	Datum		values[3];
+	BufferPlace first;
+
+	place_to_datums(side->closed, values);
+	side->first = read_place(side->least, values, &first) ? first.event_time : DT_NOEND;
 }
 
 /* Null rows go on from what the batch, or the closings before, have written. */
@@ -577,31 +646,138 @@ see_own_writes(void)
 	UpdateActiveSnapshotCommandId();
 }
 
-/* Makes null rows of a stream that an outer join keeps, about limit at most. */
+/*
+ * try_null_rows
+ *		Computes the null rows of a range in a subtransaction; nothing is written.
+ *		Returns NULL, or the error if it is one that a record can be guilty of.
+ */
+static ErrorData *
+try_null_rows(JoinOperator *op, JoinSide *side, const Datum *range, int nrows)
+{
+	JoinReceiver receiver = make_receiver(op, receive_null_row);
+	KsSubxact	sub;
+	ErrorData  *volatile edata = NULL;
+
+	MemoryContextReset(op->close_cxt);
+	ks_subxact_begin(&sub);
+	PG_TRY();
+	{
+		op->inner->late = NIL;
+		op->inner->begin(op->inner, op->close_cxt);
+		(void) ks_statement_run(side->null_rows, nrows, range, &receiver.pub);
+		op->inner->finish(op->inner);
+		ks_subxact_commit(&sub);
+	}
+	PG_CATCH();
+	{
+		edata = ks_subxact_abort(&sub);
+	}
+	PG_END_TRY();
+	if (edata != NULL && !ks_may_be_a_records_fault(edata->sqlerrcode))
+		ReThrowError(edata);
+	return edata;
+}
+
+/* An error that comes without any row, too, is the query's own. */
+static void
+raise_closing_error(JoinOperator *op, JoinSide *side)
+{
+	Datum		nothing[6];
+	ErrorData  *edata;
+
+	place_to_datums(side->closed, nothing);
+	place_to_datums(side->closed, nothing + 3);
+	edata = try_null_rows(op, side, nothing, 1);
+	if (edata != NULL)
+		ThrowErrorData(edata);
+}
+
+/* Rows of a range have their null rows, or have none because they are bad. */
+static void
+leave_behind(JoinSide *side, const Datum *range, BufferPlace last)
+{
+	change_buffer(side->buffer, side->forget, range);
+	side->closed = last;
+	see_own_writes();
+}
+
+/* The one row of a range is bad. */
+static void
+note_dead(JoinOperator *op, JoinSide *side, BufferPlace place, const ErrorData *edata)
+{
+	KsDeadRecord record = {side->ref->stream, place.partition, place.offset, edata->sqlerrcode, edata->message};
+
+	op->base.dead = lappend(op->base.dead, ks_dead_record_copy(&record));
+}
+
+/*
+ * try_bite
+ *		Computes the null rows of the next rows up to a place.  *range: parameters of
+ *		the range, *stop: its end, *more: there may be something behind it.
+ */
+static ErrorData *
+try_bite(JoinOperator *op, JoinSide *side, BufferPlace last, int bite, Datum *range, BufferPlace *stop, bool *more)
+{
+	*stop = last;
+	place_to_datums(last, range);
+	place_to_datums(side->closed, range + 3);
+	range[6] = Int64GetDatum(bite - 1);
+	*more = read_place(side->bite, range, stop);
+	place_to_datums(*stop, range);
+	return try_null_rows(op, side, range, bite);
+}
+
+/*
+ * close_side
+ *		Makes null rows of a stream that an outer join keeps, about limit at most.
+ *
+ *		Rows are taken in bites.  In a bite that fails the bad row is looked for by
+ *		halving; what is before it is written.  The bites after it begin small, since
+ *		bad rows often come together.
+ */
 static int64
 close_side(JoinOperator *op, JoinSide *side, TimestampTz watermark, int limit, bool *more)
 {
-	Datum		values[3];
-	TimestampTz last = watermark - side->wait - 1;
-	TimestampTz stop;
-	JoinReceiver receiver = make_receiver(op, receive_null_row);
-	int64		rows;
+	const BufferPlace last = {watermark - side->wait - 1, PG_INT32_MAX, PG_INT64_MAX};
+	int			bite = limit;
+	int			suspects = 0;	/* rows from here on of which one is bad */
+	int			done = 0;
+	int64		rows = 0;
 
-	values[0] = TimestampTzGetDatum(last);
-	values[1] = TimestampTzGetDatum(side->closed);
-	values[2] = Int64GetDatum(limit - 1);
-	stop = read_timestamp(side->bite, values, last);
-	if (stop < last)
-		*more = true;
-	values[0] = TimestampTzGetDatum(stop);
-	op->inner->begin(op->inner, op->close_cxt);
-	(void) ks_statement_run(side->null_rows, limit, values, &receiver.pub);
-	op->inner->finish(op->inner);
-	rows = op->inner->apply(op->inner);
-	change_buffer(side->buffer, side->forget, values);
-	side->closed = stop;
-	side->first = read_timestamp(side->least, values, DT_NOEND);
-	see_own_writes();
+	*more = true;
+	while (*more && done < limit)
+	{
+		BufferPlace stop;
+		Datum		range[7];
+		ErrorData  *edata = try_bite(op, side, last, bite, range, &stop, more);
+
+		CHECK_FOR_INTERRUPTS();
+		if (edata != NULL && bite > 1)
+		{
+			if (suspects == 0)
+				raise_closing_error(op, side);
+			suspects = bite;
+			bite /= 2;
+			*more = true;
+			continue;
+		}
+		if (edata != NULL)
+		{
+			note_dead(op, side, stop, edata);
+			if (op->query->stop_on_error)
+				break;
+			suspects = 0;
+		}
+		else
+		{
+			rows += op->inner->apply(op->inner);
+			suspects = Max(suspects - bite, 0);
+		}
+		leave_behind(side, range, stop);
+		done += bite;
+		bite = suspects > 0 ? Max(suspects / 2, 1) : Min(2 * bite, limit);
+	}
+	find_first(side);
 	return rows;
 }
 
@@ -622,6 +798,8 @@ join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
 		/* more than what a batch brings, so that the buffer does not grow */
 		if (close_of_first(side) <= watermark)
 			rows += close_side(op, side, watermark, Max(limit, 2 * side->ntuples), &left);
+		if (base->dead != NIL && op->query->stop_on_error)
+			return rows;
 		if (!left)
 			ks_halves_expire(side->halves, watermark);
 		*more |= left;
@@ -638,30 +816,29 @@ join_close(KsOperator *base, TimestampTz watermark, int limit, bool *more)
 static void
 create_buffer_statements(JoinOperator *op, JoinSide *side)
 {
-	const Oid	types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
+	const Oid	types[] = {KS_BUFFER_PLACE_TYPES, KS_BUFFER_PLACE_TYPES, INT8OID};
 	const Oid	tids[] = {TIDARRAYOID};
-	const char *range = "_event_time <= $1 AND _event_time > $2 AND NOT _matched";
 	char	   *name = psprintf("kstream_state.%s", ks_join_buffer_name(op->query->id, side->ref->buffer));
 
 	for (int half = 0; half < 2; half++)
 		side->mark[half] = ks_statement_create(op->query, psprintf("UPDATE ONLY kstream_state.%s SET _matched = true WHERE ctid = ANY ($1)",
 																   ks_join_half_name(op->query->id, side->ref->buffer, half)),
 											   0, 1, tids);
-	side->bite = ks_statement_create(op->query, psprintf("SELECT _event_time FROM %s WHERE %s ORDER BY _event_time OFFSET $3 LIMIT 1",
-														 name, range), 0, 3, types);
-	side->forget = ks_statement_create(op->query, psprintf("DELETE FROM %s WHERE %s", name, range), 0, 2, types);
-	side->least = ks_statement_create(op->query, psprintf("SELECT _event_time FROM %s WHERE _event_time > $1 ORDER BY _event_time LIMIT 1",
-														  name), 0, 1, types);
+	side->bite = ks_statement_create(op->query, psprintf("SELECT s._event_time, s._partition, s._offset FROM %s s WHERE " KS_BUFFER_RANGE
+														 " ORDER BY 1, 2, 3 OFFSET $7 LIMIT 1", name), 0, 7, types);
+	side->forget = ks_statement_create(op->query, psprintf("DELETE FROM %s s WHERE " KS_BUFFER_RANGE, name), 0, 6, types);
+	side->least = ks_statement_create(op->query, psprintf("SELECT s._event_time, s._partition, s._offset FROM %s s WHERE s._event_time >= $1"
+														  " AND (s._event_time, s._partition, s._offset) > ($1, $2, $3)"
+														  " ORDER BY 1, 2, 3 LIMIT 1", name), 0, 3, types);
 }
 
 /* One stream of the join. */
 static JoinSide *
 create_side(JoinOperator *op, const KsJoinRefPlan *plan)
 {
-	const Oid	types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	const Oid	types[] = {KS_BUFFER_PLACE_TYPES, KS_BUFFER_PLACE_TYPES};
 	JoinSide   *side = palloc0(sizeof(JoinSide));
 	int			nargs = op->join->watermark_is_late ? 1 : 0;
-	Datum		closed;
 
 	side->plan = plan;
 	side->ref = &op->join->refs[plan->ref];
@@ -669,17 +846,16 @@ create_side(JoinOperator *op, const KsJoinRefPlan *plan)
 	side->buffer = ks_join_buffer(op->query->id, side->ref->buffer);
 	for (int half = 0; half < 2; half++)
 		side->halves_relid[half] = ks_join_half(op->query->id, side->ref->buffer, half);
-	side->closed = DT_NOBEGIN;
+	side->closed = before_time(DT_NOBEGIN);
 	side->first = DT_NOEND;
 	side->fill = ks_statement_create(op->query, plan->fill_sql, 1, nargs, watermark_type);
 	side->late = ks_statement_create(op->query, plan->late_sql, 1, nargs, watermark_type);
 	if (side->ref->preserved)
 	{
 		side->null_check = ks_statement_create(op->query, plan->null_check_sql, 1, nargs, watermark_type);
-		side->null_rows = ks_statement_create(op->query, plan->null_sql, 0, 2, types);
+		side->null_rows = ks_statement_create(op->query, plan->null_sql, 0, 6, types);
 		create_buffer_statements(op, side);
-		closed = TimestampTzGetDatum(side->closed);
-		side->first = read_timestamp(side->least, &closed, DT_NOEND);
+		find_first(side);
 		MemoryContextSwitchTo(GetMemoryChunkContext(side)); /* SPI leaves its own behind */
 	}
 	side->halves = ks_halves_open(op->query, side->ref->buffer, side->wait);

@@ -7,7 +7,8 @@
  * _event_time, _stream_time, _partition, _offset, _matched (by an outer join that
  * keeps its rows) and _half: it is partitioned into two halves, see join_halves.c.
  * An index finds partners by keys and event time; where an outer join keeps the
- * rows, another one finds what the watermark has passed.
+ * rows, one by event time, partition and offset finds what the watermark has passed.  A row that no partner can
+ * be found for need not have keys that can be computed: the index leaves it out.
  *
  * Runs in: any backend, inside a transaction with SPI.
  */
@@ -26,10 +27,19 @@
 #include "exec/state_ddl.h"
 #include "store/join_buffer.h"
 
-/* Attribute number in the buffer of a column of the stream. */
+/* Attribute number in the buffer of a column of the stream; as the sub-select over it has them (join_sql.c). */
 static AttrNumber
 buffer_attnum(const KsJoinRef *ref, AttrNumber attnum)
 {
+	const AttrNumber *meta = ref->def->meta;
+	AttrNumber	first = bms_num_members(ref->columns) + 1;
+
+	if (attnum == meta[KS_META_STREAM_TIME])
+		return first + KS_BUFFER_STREAM_TIME;
+	if (attnum == meta[KS_META_PARTITION])
+		return first + KS_BUFFER_PARTITION;
+	if (attnum == meta[KS_META_OFFSET])
+		return first + KS_BUFFER_OFFSET;
 	return bms_num_members(ref->columns) - bms_num_members(bms_difference(ref->columns,
 																		  bms_add_range(NULL, 0, attnum)));
 }
@@ -50,32 +60,42 @@ number_vars(Node *node, const KsJoinRef *ref)
 	return expression_tree_walker(node, number_vars, (void *) ref);
 }
 
-/* The index by keys and event time. */
+/* An expression over the stream as SQL over the buffer; with the casts that make its type. */
 static char *
-key_index(const KsJoin *join, const KsJoinRef *ref)
+deparse_for_buffer(const KsJoin *join, const KsJoinRef *ref, Node *expr)
 {
-	char	   *name = ks_join_buffer_name(join->id, ref->buffer);
-	List	   *context = deparse_context_for(name, ks_join_buffer(join->id, ref->buffer));
+	List	   *context = deparse_context_for(ks_join_buffer_name(join->id, ref->buffer),
+											  ks_join_buffer(join->id, ref->buffer));
+
+	expr = copyObject(expr);
+	(void) number_vars(expr, ref);
+	return deparse_expression(expr, context, false, true);
+}
+
+/* The index by keys and event time, which is followed by what is given. */
+static char *
+key_index(const KsJoin *join, const KsJoinRef *ref, const char *rest)
+{
 	StringInfoData sql;
 	ListCell   *lc;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE INDEX ON kstream_state.%s (", name);
+	appendStringInfo(&sql, "CREATE INDEX ON kstream_state.%s (", ks_join_buffer_name(join->id, ref->buffer));
 	foreach(lc, ref->keys)
 	{
 		KsJoinKey  *key = lfirst(lc);
-		Node	   *expr = copyObject(key->expr);
 
-		/* the last place is the event time's */
-		if (foreach_current_index(lc) >= INDEX_MAX_KEYS - 1)
+		if (foreach_current_index(lc) == KS_JOIN_MAX_KEYS)
 			break;
-		(void) number_vars(expr, ref);
-		appendStringInfo(&sql, "(%s)", deparse_expression(expr, context, false, false));
+		appendStringInfo(&sql, "(%s)", deparse_for_buffer(join, ref, key->expr));
 		if (OidIsValid(key->collation))
 			appendStringInfo(&sql, " COLLATE %s", ks_collation_name(key->collation));
 		appendStringInfoString(&sql, ", ");
 	}
-	appendStringInfoString(&sql, "_event_time)");
+	appendStringInfo(&sql, "_event_time%s)", rest);
+	foreach(lc, ks_join_key_guards(ref))
+		appendStringInfo(&sql, "%s (%s)", foreach_current_index(lc) == 0 ? " WHERE" : " AND",
+						 deparse_for_buffer(join, ref, lfirst(lc)));
 	return sql.data;
 }
 
@@ -99,6 +119,7 @@ create_halves(const KsJoin *join, const KsJoinRef *ref, const KsQueryRow *row)
 static void
 create_buffer(const KsJoin *join, const KsJoinRef *ref, const KsQueryRow *row)
 {
+	const char *places = ", _partition, _offset";
 	char	   *name = ks_join_buffer_name(join->id, ref->buffer);
 	StringInfoData sql;
 	int			attnum = -1;
@@ -115,9 +136,9 @@ create_buffer(const KsJoin *join, const KsJoinRef *ref, const KsQueryRow *row)
 	appendStringInfoString(&sql, "_event_time timestamptz, _stream_time timestamptz, _partition int4, _offset int8,"
 						   " _matched bool, _half bool) PARTITION BY LIST (_half)");
 	ks_run_ddl(sql.data);
-	ks_run_ddl(key_index(join, ref));
+	ks_run_ddl(key_index(join, ref, ref->preserved && ref->keys == NIL ? places : ""));
 	if (ref->preserved && ref->keys != NIL)
-		ks_run_ddl(psprintf("CREATE INDEX ON kstream_state.%s (_event_time)", name));
+		ks_run_ddl(psprintf("CREATE INDEX ON kstream_state.%s (_event_time%s)", name, places));
 	(void) ks_adopt_table(name, row);
 	create_halves(join, ref, row);
 }

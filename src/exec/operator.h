@@ -14,6 +14,7 @@
 #include "catalog/query_cat.h"
 #include "executor/tuptable.h"
 #include "plan/compile.h"
+#include "store/dead_letter.h"
 #include "store/late_record.h"
 
 typedef struct KsOperator KsOperator;
@@ -50,10 +51,12 @@ struct KsOperator
 	 * least watermark at which close has something to do (DT_NOEND: none); it is
 	 * asked outside of transactions, too, and needs no snapshot.  close: does what
 	 * is due at the watermark, about limit rows at most; *more: something due is
-	 * left.  Returns the number of result rows written or deleted.
+	 * left.  Returns the number of result rows written or deleted.  It may find bad
+	 * records; with on_error = 'stop' it ends before the first one.
 	 */
 	TimestampTz (*next_close) (KsOperator *op);
 	int64		(*close) (KsOperator *op, TimestampTz watermark, int limit, bool *more);
+	List	   *dead;			/* KsDeadRecord *: the bad records that this close has found */
 	TimestampTz watermark;		/* of the batches before this one; DT_NOBEGIN: none yet */
 
 	List	   *late;			/* KsLateRow *, each once: what this attempt left out as late */

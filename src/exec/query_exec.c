@@ -10,7 +10,8 @@
  * statement fails on that record alone it is bad, and the batch is run again
  * without it.  After a few of those, the bad ones are looked for in one pass.  An
  * error that needs no record, or that no single record reproduces, is the
- * query's own and is raised.
+ * query's own and is raised.  In a join of streams records may fail together; then
+ * the batch is processed in several rounds, as if they had come in several batches.
  *
  * Plans are made anew when the tables they read have grown much, since a plan
  * without parameters is never reconsidered.
@@ -20,6 +21,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -31,6 +33,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -86,7 +89,10 @@ typedef struct ExecRun
 	List	   *batches;
 	KsExecResult *result;
 	MemoryContext cxt;			/* caller's: for the result */
-	int			nrows;
+	int			nrows;			/* of all batches, in their order */
+	int			from;			/* rows from..to are run and applied in this round, see find_bad_match */
+	int			to;
+	int			next_rows;		/* rows of the round after it */
 	bool		each_alone;		/* run record by record, see run_first_phase */
 } ExecRun;
 
@@ -312,17 +318,24 @@ ks_exec_next_close(const KsQueryExec *exec)
 
 /* See query_exec.h. */
 int64
-ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more)
+ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more, List **dead)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	KsOwnerScope scope;
 	MemoryContext old;
+	ListCell   *lc;
 	int64		rows;
 
 	*more = false;
+	*dead = exec->op->dead = NIL;
 	SPI_connect();
 	ks_owner_enter(exec->query, &scope);
 	old = MemoryContextSwitchTo(exec->attempt_cxt);
 	rows = exec->op->close(exec->op, watermark, limit, more);
+	MemoryContextSwitchTo(cxt);
+	foreach(lc, exec->op->dead)
+		*dead = lappend(*dead, ks_dead_record_copy(lfirst(lc)));
+	exec->op->dead = NIL;
 	MemoryContextSwitchTo(old);
 	ks_owner_leave(&scope);
 	SPI_finish();
@@ -347,9 +360,9 @@ ks_exec_start(KsQueryExec *exec)
 	MemoryContextReset(exec->attempt_cxt);
 }
 
-/* Is the error one that a record can be guilty of? */
-static bool
-may_be_a_records_fault(int sqlstate)
+/* See query_exec.h. */
+bool
+ks_may_be_a_records_fault(int sqlstate)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
@@ -408,10 +421,18 @@ execute_rows(ExecRun *run, int nrows, bool check_only)
 		exec->op->check_records(exec->op);
 }
 
-/* Shows all batches in full. */
-static void
-show_all(ExecRun *run)
+/* A row of all batches, in their order, as one of a batch that comes after so many rows. */
+static int
+row_of_batch(const KsBatch *batch, int row, int before)
 {
+	return Min(Max(row - before, 0), batch->nrows);
+}
+
+/* Shows rows from..to of all batches, in their order. */
+static void
+show_range(ExecRun *run, int from, int to)
+{
+	int			before = 0;
 	ListCell   *lc;
 
 	ks_alone_batch = NULL;
@@ -419,9 +440,17 @@ show_all(ExecRun *run)
 	{
 		KsBatch    *batch = lfirst(lc);
 
-		batch->first = 0;
-		batch->last = batch->nrows;
+		batch->first = row_of_batch(batch, from, before);
+		batch->last = row_of_batch(batch, to, before);
+		before += batch->nrows;
 	}
+}
+
+/* Shows all rows of the round. */
+static void
+show_all(ExecRun *run)
+{
+	show_range(run, run->from, run->to);
 }
 
 /* Shows nothing but rows from..to of one batch. */
@@ -467,7 +496,7 @@ execute_marked_row(ExecRun *run, KsBatch *batch, int row)
 	PG_END_TRY();
 	if (edata == NULL)
 		return;
-	if (!may_be_a_records_fault(edata->sqlerrcode))
+	if (!ks_may_be_a_records_fault(edata->sqlerrcode))
 		ReThrowError(edata);
 	op->undo(op);
 	mark_bad(run, batch, row, edata->sqlerrcode, edata->message);
@@ -537,7 +566,7 @@ try_rows(ExecRun *run, int nrows, bool check_only)
 			exec->op->explain_error(exec->op, edata);
 	}
 	PG_END_TRY();
-	if (edata != NULL && !may_be_a_records_fault(edata->sqlerrcode))
+	if (edata != NULL && !ks_may_be_a_records_fault(edata->sqlerrcode))
 		ReThrowError(edata);
 	return edata;
 }
@@ -629,36 +658,23 @@ find_bad_rows(ExecRun *run, KsBatch *batch, int from, int to)
 	return found;
 }
 
-/* Finds the bad rows of all batches; returns true if there is one. */
+/* Finds the bad rows of the round; returns true if there is one. */
 static bool
 find_all_bad_rows(ExecRun *run)
 {
 	ListCell   *lc;
+	int			before = 0;
 	bool		found = false;
 
 	foreach(lc, run->batches)
 	{
 		KsBatch    *batch = lfirst(lc);
 
-		found |= find_bad_rows(run, batch, 0, batch->nrows);
+		found |= find_bad_rows(run, batch, row_of_batch(batch, run->from, before),
+							   row_of_batch(batch, run->to, before));
+		before += batch->nrows;
 	}
 	return found;
-}
-
-/* Shows the first n rows of all batches, in their order. */
-static void
-show_prefix(ExecRun *run, int n)
-{
-	ListCell   *lc;
-
-	foreach(lc, run->batches)
-	{
-		KsBatch    *batch = lfirst(lc);
-
-		batch->first = 0;
-		batch->last = Min(batch->nrows, n);
-		n -= batch->last;
-	}
 }
 
 /* Marks row n of all batches, in their order. */
@@ -677,87 +693,6 @@ mark_nth_bad(ExecRun *run, int n, const ErrorData *edata)
 			return;
 		}
 		n -= batch->nrows;
-	}
-}
-
-/*
- * find_bad_match
- *		Streams joined with each other: records of a batch may fail together
- *		though none does alone.  The one that comes last is bad, as if the others
- *		had been processed before it: the shortest beginning of the batch that
- *		fails ends with it.
- */
-static bool
-find_bad_match(ExecRun *run)
-{
-	ErrorData  *failure;
-	int			good = 0;
-	int			bad = run->nrows;
-
-	show_all(run);
-	failure = try_rows(run, run->nrows, true);
-	if (failure == NULL)
-		return false;
-	while (bad - good > 1)
-	{
-		int			middle = good + (bad - good) / 2;
-		ErrorData  *edata;
-
-		CHECK_FOR_INTERRUPTS();
-		show_prefix(run, middle);
-		edata = try_rows(run, middle, true);
-		if (edata == NULL)
-			good = middle;
-		else
-		{
-			failure = edata;
-			bad = middle;
-		}
-	}
-	mark_nth_bad(run, bad - 1, failure);
-	return true;
-}
-
-/*
- * run_first_phase
- *		Runs the row statement until it ends without an error, leaving bad
- *		records out.  A statement that fails although no record does on its own
- *		(another plan may evaluate in another order, or an aggregate fails at what
- *		the records give together) is run record by record once.  So it ends: every
- *		round before that finds another bad record.
- */
-static void
-run_first_phase(ExecRun *run)
-{
-	int			retries = 0;
-
-	for (;;)
-	{
-		ErrorData  *edata;
-		KsBatch    *suspect;
-		int			row;
-
-		ks_current_batch = NULL;
-		show_all(run);
-		edata = try_rows(run, run->nrows, false);
-		if (edata == NULL)
-			return;
-		suspect = ks_current_batch;
-		row = ks_current_row;
-		CHECK_FOR_INTERRUPTS();
-		if (run->each_alone)
-			ThrowErrorData(edata);
-		if (retries == 0)
-			raise_own_error(run);
-		if (retries++ < MAX_RETRIES && suspect != NULL && row >= 0 && !suspect->skip[row] &&
-			record_is_bad(run, suspect, row))
-			continue;
-		if (find_all_bad_rows(run))
-			continue;
-		if (!run->exec->joins_streams)
-			run->each_alone = true;
-		else if (!find_bad_match(run))
-			ThrowErrorData(edata);
 	}
 }
 
@@ -810,6 +745,99 @@ hold_back(ExecRun *run)
 }
 
 /*
+ * find_bad_match
+ *		Streams joined with each other: records of a batch may fail together
+ *		though none does alone.  The one that comes last is bad, as if the others
+ *		had been processed before it: the shortest beginning of the round that
+ *		fails ends with it.
+ *
+ *		Then the others are processed before it: the round ends there.  What fails
+ *		together with them fails alone in the rounds after it.  These begin small, since
+ *		more may fail together.  With on_error = 'stop' nothing of the partition comes
+ *		after it.
+ */
+static bool
+find_bad_match(ExecRun *run)
+{
+	ErrorData  *failure;
+	int			good = run->from;
+	int			bad = run->to;
+
+	show_all(run);
+	failure = try_rows(run, run->to - run->from, true);
+	if (failure == NULL)
+		return false;
+	while (bad - good > 1)
+	{
+		int			middle = good + (bad - good) / 2;
+		ErrorData  *edata;
+
+		CHECK_FOR_INTERRUPTS();
+		show_range(run, run->from, middle);
+		edata = try_rows(run, middle - run->from, true);
+		if (edata == NULL)
+			good = middle;
+		else
+		{
+			failure = edata;
+			bad = middle;
+		}
+	}
+	mark_nth_bad(run, bad - 1, failure);
+	if (run->exec->query->stop_on_error)
+		hold_back(run);
+	else
+	{
+		run->to = bad;
+		run->next_rows = 1;
+	}
+	return true;
+}
+
+/*
+ * run_first_phase
+ *		Runs the row statement until it ends without an error, leaving bad
+ *		records out.  A statement that fails although no record does on its own
+ *		(another plan may evaluate in another order, or an aggregate fails at what
+ *		the records give together) is run record by record once.  So it ends: every
+ *		round before that finds another bad record.
+ */
+static void
+run_first_phase(ExecRun *run)
+{
+	int			retries = 0;
+
+	for (;;)
+	{
+		ErrorData  *edata;
+		KsBatch    *suspect;
+		int			row;
+
+		ks_current_batch = NULL;
+		show_all(run);
+		edata = try_rows(run, run->to - run->from, false);
+		if (edata == NULL)
+			return;
+		suspect = ks_current_batch;
+		row = ks_current_row;
+		CHECK_FOR_INTERRUPTS();
+		if (run->each_alone)
+			ThrowErrorData(edata);
+		if (retries == 0)
+			raise_own_error(run);
+		if (retries++ < MAX_RETRIES && suspect != NULL && row >= 0 && !suspect->skip[row] &&
+			record_is_bad(run, suspect, row))
+			continue;
+		if (find_all_bad_rows(run))
+			continue;
+		if (!run->exec->joins_streams)
+			run->each_alone = true;
+		else if (!find_bad_match(run))
+			ThrowErrorData(edata);
+	}
+}
+
+/*
  * run_before_stop
  *		on_error = 'stop': runs the query over what is before the first bad record
  *		of each partition.  A record that was a duplicate of one held back is not
@@ -843,6 +871,7 @@ show_batches(ExecRun *run)
 		ks_batch_show(batch);
 		run->nrows += batch->nrows;
 	}
+	run->to = run->nrows;
 	show_all(run);
 	hide_duplicates(run);
 }
@@ -865,11 +894,44 @@ take_late_rows(ExecRun *run)
 	MemoryContextSwitchTo(old);
 }
 
+/* Runs and applies the rows of the round. */
+static void
+run_round(ExecRun *run)
+{
+	KsOperator *op = run->exec->op;
+
+	run_first_phase(run);
+	if (run->exec->query->stop_on_error && run->result->bad != NIL)
+		run_before_stop(run);
+	/* The rest looks at tables only; streams read there are not this batch's. */
+	ks_batch_hide_all();
+	run->result->rows_out += op->apply(op);
+	take_late_rows(run);
+}
+
+/* Goes on to the rows that the round has left over, and that see what it has written; false if there are none. */
+static bool
+next_round(ExecRun *run)
+{
+	ListCell   *lc;
+
+	if (run->to == run->nrows)
+		return false;
+	CommandCounterIncrement();
+	UpdateActiveSnapshotCommandId();
+	foreach(lc, run->batches)
+		ks_batch_show(lfirst(lc));
+	run->from = run->to;
+	run->to = Min(run->from + run->next_rows, run->nrows);
+	run->next_rows *= 2;
+	return true;
+}
+
 /* See query_exec.h. */
 void
 ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 {
-	ExecRun		run = {exec, batches, result, CurrentMemoryContext, 0, false};
+	ExecRun		run = {.exec = exec,.batches = batches,.result = result,.cxt = CurrentMemoryContext};
 	KsOwnerScope scope;
 
 	memset(result, 0, sizeof(*result));
@@ -881,13 +943,10 @@ ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 		if (exec->joins_streams)
 			ks_join_planner_settings();
 		check_growth(exec);
-		run_first_phase(&run);
-		if (exec->query->stop_on_error && result->bad != NIL)
-			run_before_stop(&run);
-		/* The rest looks at tables only; streams read there are not this batch's. */
-		ks_batch_hide_all();
-		result->rows_out = exec->op->apply(exec->op);
-		take_late_rows(&run);
+		do
+		{
+			run_round(&run);
+		} while (next_round(&run));
 	}
 	PG_FINALLY();
 	{

@@ -41,12 +41,16 @@ extern void ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result);
 /*
  * Event time.  False: the query needs no watermark, and the rest is not called.
  * set_watermark: what the batches so far have closed by, before ks_exec_run.
+ * close_windows: *dead becomes a list of KsDeadRecord *, in the current context.
  * next_close and close: see operator.h.
  */
 extern bool ks_exec_needs_watermark(const KsQueryExec *exec);
 extern void ks_exec_set_watermark(KsQueryExec *exec, TimestampTz watermark);
 extern TimestampTz ks_exec_next_close(const KsQueryExec *exec);
-extern int64 ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more);
+extern int64 ks_exec_close_windows(KsQueryExec *exec, TimestampTz watermark, int limit, bool *more, List **dead);
+
+/* Is the error one that a record can be guilty of? */
+extern bool ks_may_be_a_records_fault(int sqlstate);
 
 /* Writes what the result holds before any record: the row of a global aggregate. */
 extern void ks_exec_start(KsQueryExec *exec);

@@ -26,7 +26,7 @@ typedef struct KsStatement
 	const char *sql;
 	int			stream_scans;	/* at most so many in a plan */
 	int			nargs;
-	Oid			argtypes[3];
+	Oid			argtypes[7];
 	SPIPlanPtr	plans[KS_PLAN_CLASSES];
 	MemoryContextCallback callback; /* frees the plans with the memory, after an error too */
 } KsStatement;

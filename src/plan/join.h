@@ -17,6 +17,9 @@
 /* Most streams in one join: each more doubles the number of statements. */
 #define KS_JOIN_MAX 5
 
+/* Keys that an index of a buffer takes; the last place is the event time's. */
+#define KS_JOIN_MAX_KEYS (INDEX_MAX_KEYS - 1)
+
 /* A place where the query names a stream. */
 typedef struct KsJoinRef
 {
@@ -79,7 +82,7 @@ typedef struct KsJoin
 /*
  * Columns of a buffer after those it keeps of the stream (c<attribute number>).
  * The same are the first columns of the statement that fills it; it goes on with
- * the keys of variable length.
+ * the keys of the index.
  */
 typedef enum KsBufferColumn
 {
@@ -92,17 +95,28 @@ typedef enum KsBufferColumn
 	KS_BUFFER_COLUMNS
 } KsBufferColumn;
 
+/*
+ * Rows s of a buffer that have met no other, after ($4, $5, $6) and up to ($1, $2, $3);
+ * a place in the buffer is an event time, a partition and an offset.  The first two
+ * conditions follow from the others: the planner knows better how few they leave.
+ */
+#define KS_BUFFER_RANGE \
+	"s._event_time <= $1 AND s._event_time >= $4" \
+	" AND (s._event_time, s._partition, s._offset) <= ($1, $2, $3)" \
+	" AND (s._event_time, s._partition, s._offset) > ($4, $5, $6) AND NOT s._matched"
+#define KS_BUFFER_PLACE_TYPES TIMESTAMPTZOID, INT4OID, INT8OID
+
 /* Statements of one stream of the join. */
 typedef struct KsJoinRefPlan
 {
 	int			ref;
 	int			ncolumns;		/* kept of the stream */
-	int			nkeys;			/* columns after those of the buffer: keys whose length is checked;
+	int			nkeys;			/* columns after those of the buffer: keys, which the row is found by;
 								 * what follows is only computed */
 	char	   *fill_sql;		/* rows of the batch for the buffer */
 	char	   *late_sql;		/* (_partition, _offset, close) of late records */
 	char	   *null_check_sql; /* null rows of the batch, as a test; NULL: keeps no rows */
-	char	   *null_sql;		/* null rows of the buffer up to event time $1, after $2 */
+	char	   *null_sql;		/* null rows of the buffer, of KS_BUFFER_RANGE */
 } KsJoinRefPlan;
 
 /* One side of a match, as the statements return it. */
@@ -147,6 +161,12 @@ extern char *ks_join_half_name(int32 query, int buffer, int half);
 
 /* The event time of a row of the stream as an SQL expression; alias: qualifies the columns. */
 extern char *ks_join_event_time(const KsJoinRef *ref, const char *alias);
+
+/*
+ * Conditions over Vars with varno 1, without which the keys of a row in the
+ * buffer need not be computable: the index is only over rows that fulfil them.
+ */
+extern List *ks_join_key_guards(const KsJoinRef *ref);
 
 /* The name a column of the stream has in the buffer. */
 extern char *ks_join_column_name(AttrNumber attnum);

@@ -41,6 +41,7 @@
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "parser/analyze.h"
 #include "parser/parse_node.h"
@@ -64,7 +65,7 @@ typedef enum SideMode
 	SIDE_TIMED,					/* the same, with its event time as a column */
 	SIDE_NEW,
 	SIDE_OLD,
-	SIDE_CLOSING				/* old rows without a match up to event time $1, after $2 */
+	SIDE_CLOSING				/* old rows without a match, of KS_BUFFER_RANGE */
 } SideMode;
 
 /* A column of a sub-select after those of the stream. */
@@ -243,8 +244,7 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 		case SIDE_CLOSING:
 			append_buffer_columns(&sql, ref, false);
 			appendStringInfo(&sql, "s._event_time, CASE WHEN NOT s._matched THEN s.ctid END AS _row, s._half"
-							 " FROM kstream_state.%s s%s", buffer, mode == SIDE_CLOSING ?
-							 " WHERE s._event_time <= $1 AND s._event_time > $2 AND NOT s._matched" :
+							 " FROM kstream_state.%s s%s", buffer, mode == SIDE_CLOSING ? " WHERE " KS_BUFFER_RANGE :
 							 join->watermark_is_late ? psprintf(" WHERE s._event_time + %s >= $1",
 																ks_join_interval(ref->wait + join->grace)) : "");
 			break;
@@ -255,12 +255,12 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 	return sql.data;
 }
 
-/* Parses a statement of ours; $1 and $2 are timestamptz. */
+/* Parses a statement of ours; its parameters are those of KS_BUFFER_RANGE. */
 static Query *
 parse_sql(const char *sql)
 {
 	RawStmt    *raw = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_DEFAULT));
-	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Oid			types[] = {KS_BUFFER_PLACE_TYPES, KS_BUFFER_PLACE_TYPES};
 
 	return parse_analyze_fixedparams(raw, sql, types, lengthof(types), NULL);
 }
@@ -819,22 +819,115 @@ null_statement(const KsJoin *join, Query *base, int ref, SideMode mode, bool wit
 
 /* ---------------------------------------------------------------- filling the buffers */
 
+/*
+ * An expression over the stream as SQL.  Implicit casts are shown: without its
+ * context an expression whose cast is left out has another type.
+ */
+static char *
+deparse_alone(const KsJoinRef *ref, Node *expr)
+{
+	return deparse_expression(expr, deparse_context_for("s", ref->stream), true, true);
+}
+
+/* Conditions as SQL, put together by AND; empty if there is none. */
+static char *
+conjunction(const KsJoinRef *ref, List *conditions)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	foreach(lc, conditions)
+		appendStringInfo(&sql, "%s(%s)", sql.len > 0 ? " AND " : "", deparse_alone(ref, lfirst(lc)));
+	return sql.data;
+}
+
+/* What is computed only where the conditions hold, if there are any. */
+static char *
+guarded(const char *conditions, const char *expr)
+{
+	return conditions[0] == '\0' ? pstrdup(expr) : psprintf("CASE WHEN %s THEN %s END", conditions, expr);
+}
+
+/* See join.h. */
+List *
+ks_join_key_guards(const KsJoinRef *ref)
+{
+	List	   *guards = NIL;
+	bool		may_fail = false;
+	ListCell   *lc;
+
+	foreach(lc, ref->keys)
+		may_fail |= contain_leaked_vars(((KsJoinKey *) lfirst(lc))->expr);
+	foreach(lc, ref->guards)
+	{
+		/* filters hold for all that is in the buffer */
+		if (may_fail && !list_member(ref->filters, lfirst(lc)) && !contain_mutable_functions(lfirst(lc)))
+			guards = lappend(guards, lfirst(lc));
+	}
+	return guards;
+}
+
 /* The conditions of the query on the stream alone. */
 static void
 append_filters(StringInfo sql, const KsJoinRef *ref)
 {
-	List	   *context = deparse_context_for("s", ref->stream);
+	if (ref->filters != NIL)
+		appendStringInfo(sql, " AND %s", conjunction(ref, ref->filters));
+}
+
+/* A NULL key has no match; of a row, IS NOT NULL asks for something else. */
+static void
+append_key_tests(StringInfo sql, const KsJoinRef *ref)
+{
 	ListCell   *lc;
 
-	foreach(lc, ref->filters)
-		appendStringInfo(sql, " AND (%s)", deparse_expression(lfirst(lc), context, true, false));
-	/* a NULL key has no match; of a row, IS NOT NULL asks for something else */
 	foreach(lc, ref->keys)
 	{
 		KsJoinKey  *key = lfirst(lc);
+		List	   *first = contain_leaked_vars(key->expr) ? ref->filters : NIL;
 
 		if (!ref->preserved && !type_is_rowtype(exprType(key->expr)))
-			appendStringInfo(sql, " AND (%s) IS NOT NULL", deparse_expression(key->expr, context, true, false));
+			appendStringInfo(sql, " AND %s", guarded(conjunction(ref, first),
+													 psprintf("(%s) IS NOT NULL", deparse_alone(ref, key->expr))));
+	}
+}
+
+/*
+ * append_keys
+ *		The keys that the index has: one that cannot be computed makes the record
+ *		bad now, not when it is put into the index.
+ */
+static void
+append_keys(StringInfo sql, const KsJoinRef *ref, KsJoinRefPlan *plan)
+{
+	char	   *guards = conjunction(ref, ks_join_key_guards(ref));
+	ListCell   *lc;
+
+	foreach(lc, ref->keys)
+	{
+		if (plan->nkeys == KS_JOIN_MAX_KEYS)
+			break;
+		appendStringInfo(sql, ", %s", guarded(guards, deparse_alone(ref, ((KsJoinKey *) lfirst(lc))->expr)));
+		plan->nkeys++;
+	}
+}
+
+/* The statement must make keys of the types that the index has. */
+static void
+check_key_types(const KsJoinRef *ref, const KsJoinRefPlan *plan)
+{
+	List	   *columns = parse_sql(plan->fill_sql)->targetList;
+	int			first = plan->ncolumns + KS_BUFFER_COLUMNS;
+
+	for (int i = 0; i < plan->nkeys; i++)
+	{
+		TargetEntry *tle = list_nth_node(TargetEntry, columns, first + i);
+		KsJoinKey  *key = list_nth(ref->keys, i);
+
+		if (exprType((Node *) tle->expr) != exprType(key->expr))
+			elog(ERROR, "key %d of stream \"%s\" has type %s, expected %s", i + 1, ref->name,
+				 format_type_be(exprType((Node *) tle->expr)), format_type_be(exprType(key->expr)));
 	}
 }
 
@@ -847,23 +940,11 @@ append_filters(StringInfo sql, const KsJoinRef *ref)
 static void
 append_parts(StringInfo sql, const KsJoinRef *ref)
 {
-	List	   *context = deparse_context_for("s", ref->stream);
-	StringInfoData guard;
+	char	   *guards = conjunction(ref, ref->guards);
 	ListCell   *lc;
 
-	initStringInfo(&guard);
-	foreach(lc, ref->guards)
-		appendStringInfo(&guard, "%s(%s)", guard.len > 0 ? " AND " : "",
-						 deparse_expression(lfirst(lc), context, true, false));
 	foreach(lc, ref->parts)
-	{
-		const char *part = deparse_expression(lfirst(lc), context, true, false);
-
-		if (guard.len > 0)
-			appendStringInfo(sql, ", CASE WHEN %s THEN %s END", guard.data, part);
-		else
-			appendStringInfo(sql, ", %s", part);
-	}
+		appendStringInfo(sql, ", %s", guarded(guards, deparse_alone(ref, lfirst(lc))));
 }
 
 /* By how much a record may be after another at most. */
@@ -888,7 +969,6 @@ fill_statement(const KsJoin *join, const KsJoinRef *ref, KsJoinRefPlan *plan)
 {
 	const KsStreamDef *def = ref->def;
 	StringInfoData sql;
-	ListCell   *lc;
 	int			attnum = -1;
 
 	initStringInfo(&sql);
@@ -902,15 +982,7 @@ fill_statement(const KsJoin *join, const KsJoinRef *ref, KsJoinRefPlan *plan)
 					 stream_column(ref, def->meta[KS_META_STREAM_TIME], "s"),
 					 stream_column(ref, def->meta[KS_META_PARTITION], "s"),
 					 stream_column(ref, def->meta[KS_META_OFFSET], "s"));
-	foreach(lc, ref->keys)
-	{
-		KsJoinKey  *key = lfirst(lc);
-
-		if (get_typlen(exprType(key->expr)) != -1)
-			continue;
-		appendStringInfo(&sql, ", %s", deparse_expression(key->expr, deparse_context_for("s", ref->stream), true, false));
-		plan->nkeys++;
-	}
+	append_keys(&sql, ref, plan);
 	append_parts(&sql, ref);
 	/* the second condition: a time so early that the bounds cannot be computed is bad now, not when it is met */
 	appendStringInfo(&sql, " FROM %s s WHERE %s <= %s AND %s - %s IS NOT NULL", qualified(ref->stream),
@@ -918,6 +990,7 @@ fill_statement(const KsJoin *join, const KsJoinRef *ref, KsJoinRefPlan *plan)
 					 ks_join_event_time(ref, "s"), ks_join_interval(longest_before(join, ref)));
 	append_filters(&sql, ref);
 	plan->fill_sql = sql.data;
+	check_key_types(ref, plan);
 }
 
 /* The statement that finds late records. */
@@ -933,6 +1006,7 @@ late_statement(const KsJoin *join, const KsJoinRef *ref)
 					 stream_column(ref, def->meta[KS_META_OFFSET], "s"),
 					 close_of(join, ref, "s"), qualified(ref->stream), came_at(join, ref, "s"), close_of(join, ref, "s"));
 	append_filters(&sql, ref);
+	append_key_tests(&sql, ref);
 	return sql.data;
 }
 

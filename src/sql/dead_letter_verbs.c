@@ -43,6 +43,7 @@ typedef struct KsLetter
 	int64		id;
 	Oid			source;
 	KsRecord	rec;
+	bool		known;			/* there is more of the record than where it stands */
 	KsBatch    *batch;
 	int			row;			/* in the batch, or -1: the record is not there any more */
 	const char *sqlstate;		/* why it failed again, or NULL */
@@ -140,6 +141,7 @@ letter_from_tuple(HeapTuple tuple, TupleDesc desc)
 	rec->key = copy_bytes(values[5], nulls[5], &rec->keylen);
 	rec->value = copy_bytes(values[6], nulls[6], &rec->valuelen);
 	copy_headers(rec, values[7], nulls[7]);
+	letter->known = !nulls[4] || !nulls[5] || !nulls[6];
 	return letter;
 }
 
@@ -215,7 +217,7 @@ make_batch(KsReplay *replay, KsReader *reader, List *letters)
 		if (reader->def->local)
 			(void) ks_local_log_read(batch, letter->rec.partition, letter->rec.offset,
 									 letter->rec.offset + 1, 1);
-		else
+		else if (letter->known)
 			(void) ks_batch_add_record(batch, &letter->rec);
 		if (batch->nrows > nrows)
 		{
@@ -241,7 +243,8 @@ mark_failed(List *letters, const KsExecResult *result)
 		if (letter->row < 0)
 		{
 			letter->sqlstate = "02000";
-			letter->message = "the record is no longer in the log";
+			letter->message = letter->known ? "the record is no longer in the log" :
+				"the record failed after its batch and was not kept";
 			continue;
 		}
 		foreach(lc2, result->bad)

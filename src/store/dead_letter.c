@@ -4,7 +4,8 @@
  *
  * A dead letter has the record's coordinates, its raw bytes, and the error.  A
  * row of a local stream has no bytes; its value is written as the JSON document
- * that a topic would hold, its key as text.
+ * that a topic would hold, its key as text.  Of a record whose null row fails when
+ * it comes, in a join of streams, nothing but the coordinates is known any more.
  *
  * Runs in: worker or a backend that steps; inside the batch's transaction.
  */
@@ -103,37 +104,68 @@ fill_record(const KsRow *row, Datum *values, bool *nulls)
 	values[ATT_HEADERS - 1] = ks_decode_headers(&row->rec, &nulls[ATT_HEADERS - 1]);
 }
 
-/* See dead_letter.h. */
-void
-ks_dead_letter_store(int32 query, KsBatch *batch, int n, int sqlstate, const char *message)
+/* Inserts a dead letter: the columns given, where the record stands, and why. */
+static void
+insert_letter(int32 query, const KsStreamDef *def, const KsDeadRecord *record, Datum *values, bool *nulls)
 {
 	Oid			nsp = get_namespace_oid("kstream_catalog", false);
 	Relation	rel = table_open(get_relname_relid("dead_letter", nsp), RowExclusiveLock);
-	KsStreamDef *def = batch->reader->def;
-	KsRow	   *row = &batch->rows[n];
-	Datum		values[NATTS];
-	bool		nulls[NATTS] = {false};
 	HeapTuple	tuple;
 
 	values[ATT_ID - 1] = Int64GetDatum(nextval_internal(get_relname_relid("dead_letter_id_seq", nsp), false));
 	values[ATT_QUERY - 1] = Int32GetDatum(query);
-	values[ATT_SOURCE - 1] = ObjectIdGetDatum(def->relid);
+	values[ATT_SOURCE - 1] = ObjectIdGetDatum(record->source);
 	nulls[ATT_TOPIC - 1] = def->topic == NULL;
 	if (def->topic != NULL)
 		values[ATT_TOPIC - 1] = CStringGetTextDatum(def->topic);
-	values[ATT_PARTITION - 1] = Int32GetDatum(row->rec.partition);
-	values[ATT_OFFSET - 1] = Int64GetDatum(row->rec.offset);
+	values[ATT_PARTITION - 1] = Int32GetDatum(record->partition);
+	values[ATT_OFFSET - 1] = Int64GetDatum(record->offset);
+	values[ATT_SQLSTATE - 1] = CStringGetTextDatum(unpack_sql_state(record->sqlstate));
+	values[ATT_MESSAGE - 1] = CStringGetTextDatum(record->message);
+	values[ATT_SEEN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, NoLock);
+}
+
+/* See dead_letter.h. */
+void
+ks_dead_letter_store(int32 query, KsBatch *batch, int n, int sqlstate, const char *message)
+{
+	KsStreamDef *def = batch->reader->def;
+	KsRow	   *row = &batch->rows[n];
+	KsDeadRecord record = {def->relid, row->rec.partition, row->rec.offset, sqlstate, unconstify(char *, message)};
+	Datum		values[NATTS];
+	bool		nulls[NATTS] = {false};
+
 	nulls[ATT_TIMESTAMP - 1] = TIMESTAMP_IS_NOBEGIN(row->rec.timestamp);
 	values[ATT_TIMESTAMP - 1] = TimestampTzGetDatum(row->rec.timestamp);
 	if (batch->local)
 		fill_local(batch, row, values, nulls);
 	else
 		fill_record(row, values, nulls);
-	values[ATT_SQLSTATE - 1] = CStringGetTextDatum(unpack_sql_state(sqlstate));
-	values[ATT_MESSAGE - 1] = CStringGetTextDatum(message);
-	values[ATT_SEEN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tuple);
-	heap_freetuple(tuple);
-	table_close(rel, NoLock);
+	insert_letter(query, def, &record, values, nulls);
+}
+
+/* See dead_letter.h. */
+KsDeadRecord *
+ks_dead_record_copy(const KsDeadRecord *record)
+{
+	KsDeadRecord *copy = palloc(sizeof(KsDeadRecord));
+
+	*copy = *record;
+	copy->message = pstrdup(record->message);
+	return copy;
+}
+
+/* See dead_letter.h. */
+void
+ks_dead_record_store(int32 query, const KsStreamDef *def, const KsDeadRecord *record)
+{
+	Datum		values[NATTS];
+	bool		nulls[NATTS] = {false};
+
+	nulls[ATT_TIMESTAMP - 1] = nulls[ATT_KEY - 1] = nulls[ATT_VALUE - 1] = nulls[ATT_HEADERS - 1] = true;
+	insert_letter(query, def, record, values, nulls);
 }

@@ -480,6 +480,21 @@ source_of(KsTask *task, KsBatch *batch)
 	return NULL;
 }
 
+/* The source that reads a stream. */
+static KsSource *
+source_of_stream(KsTask *task, Oid stream)
+{
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		if (((KsSource *) lfirst(lc))->reader->def->relid == stream)
+			return lfirst(lc);
+	}
+	elog(ERROR, "no source reads stream %u", stream);
+	return NULL;
+}
+
 /* Keeps bad records. */
 static void
 store_dead_letters(KsTask *task, List *bad)
@@ -516,15 +531,8 @@ store_late_records(KsTask *task, List *late, List *batches)
 	foreach(lc, late)
 	{
 		KsLateRow  *row = lfirst(lc);
-		ListCell   *ls;
 
-		foreach(ls, task->sources)
-		{
-			KsSource   *source = lfirst(ls);
-
-			if (source->reader->def->relid == row->source)
-				source->parts[row->partition].next.late++;
-		}
+		source_of_stream(task, row->source)->parts[row->partition].next.late++;
 	}
 }
 
@@ -595,20 +603,29 @@ first_bad_record(List *bad)
 	return first;
 }
 
+/* Remembers what to stop with, once what is before it is committed. */
+static void
+set_stop(KsTask *task, const KsStreamDef *def, const KsDeadRecord *record)
+{
+	MemoryContext old = MemoryContextSwitchTo(task->cxt);
+
+	task->stop_sqlstate = record->sqlstate;
+	task->stop_message = psprintf("bad record in %s, partition %d, offset " INT64_FORMAT ": %s",
+								  def->relname, record->partition, record->offset, record->message);
+	MemoryContextSwitchTo(old);
+}
+
 /* Remembers why the query stops, and where. */
 static void
 stop_at(KsTask *task, List *bad)
 {
 	KsBadRow   *row = first_bad_record(bad);
-	KsRecord   *rec = &row->batch->rows[row->row].rec;
 	KsStreamDef *def = row->batch->reader->def;
-	MemoryContext old = MemoryContextSwitchTo(task->cxt);
+	KsRecord   *rec = &row->batch->rows[row->row].rec;
+	KsDeadRecord record = {def->relid, rec->partition, rec->offset, row->sqlstate, row->message};
 	ListCell   *lc;
 
-	task->stop_sqlstate = row->sqlstate;
-	task->stop_message = psprintf("bad record in %s, partition %d, offset " INT64_FORMAT ": %s",
-								  def->relname, rec->partition, rec->offset, row->message);
-	MemoryContextSwitchTo(old);
+	set_stop(task, def, &record);
 	foreach(lc, bad)
 		cut_at_bad_record(task, lfirst(lc));
 }
@@ -681,6 +698,36 @@ process_batch(KsTask *task, KsTaskProgress *progress)
 }
 
 /*
+ * store_dead_records
+ *		Keeps what turned out to be bad when it was closed.  With on_error = 'stop'
+ *		what was closed before it, closed rows of it, is kept; where that is nothing
+ *		the query stops at once, and its positions do not move.
+ */
+static void
+store_dead_records(KsTask *task, List *dead, int64 closed, KsTaskProgress *progress)
+{
+	ListCell   *lc;
+
+	foreach(lc, dead)
+	{
+		KsDeadRecord *record = lfirst(lc);
+		KsSource   *source = source_of_stream(task, record->source);
+
+		if (task->query->stop_on_error)
+		{
+			set_stop(task, source->reader->def, record);
+			if (closed == 0)
+				raise_stop(task);
+			return;
+		}
+		ks_dead_record_store(task->query->id, source->reader->def, record);
+		source->parts[record->partition].next.dead++;
+		source->parts[record->partition].dirty = true;
+		progress->dead++;
+	}
+}
+
+/*
  * close_windows
  *		Does what the watermark, as the batch has moved it, closes.  In a worker
  *		bounded per batch; the rest comes at once with the next ones.
@@ -688,6 +735,8 @@ process_batch(KsTask *task, KsTaskProgress *progress)
 static void
 close_windows(KsTask *task, KsTaskProgress *progress)
 {
+	int64		rows = 0;
+	List	   *dead;
 	bool		more;
 	bool		due;
 
@@ -699,10 +748,12 @@ close_windows(KsTask *task, KsTaskProgress *progress)
 		do
 		{
 			KS_FAULT("before_close");
-			progress->rows_out += ks_exec_close_windows(task->exec, task->watermark.value,
-														CLOSE_LIMIT, &more);
+			rows += ks_exec_close_windows(task->exec, task->watermark.value,
+										  CLOSE_LIMIT, &more, &dead);
+			store_dead_records(task, dead, rows, progress);
 			CHECK_FOR_INTERRUPTS();
-		} while (more && !task->in_worker);
+		} while (more && !task->in_worker && (dead == NIL || !task->query->stop_on_error));
+		progress->rows_out += rows;
 		KS_FAULT("after_close");
 		progress->closing = more;
 		progress->more |= more;

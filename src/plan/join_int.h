@@ -16,6 +16,7 @@ typedef struct KsLevel
 	int			depth;
 	int		   *refs;			/* [varno]: number of the stream there, or -1 */
 	struct KsLevel **children;	/* [varno]: the sub-select there, or NULL */
+	Bitmapset  *nulled;			/* varnos that an outer join of streams may put NULLs in the place of */
 } KsLevel;
 
 /* Where a stream stands. */
@@ -25,13 +26,20 @@ typedef struct KsPlace
 	int			varno;
 } KsPlace;
 
+/* One side of an outer join of streams. */
+typedef struct KsOuterSide
+{
+	JoinExpr   *join;
+	bool		right;
+} KsOuterSide;
+
 /* A condition of the query. */
 typedef struct KsConjunct
 {
 	KsLevel    *level;
 	Node	   *expr;
 	JoinExpr   *of;				/* the outer join of streams whose ON it stands in, or NULL */
-	JoinExpr   *inside;			/* the outer join of streams one of whose sides it stands in, or NULL */
+	const KsOuterSide *inside;	/* the side of an outer join of streams it stands in, or NULL */
 } KsConjunct;
 
 /* An outer join of streams. */
@@ -55,14 +63,18 @@ typedef struct KsLevels
 /* Walks a flattened query; numbers its streams in the order of FROM. */
 extern KsLevels *ks_levels_of(Query *query);
 
+/* Range table numbers of the items of FROM below a node of the join tree. */
+extern Bitmapset *ks_entries_below(Node *node);
+
 /* Raises the error for a construct that is not supported. */
 extern void ks_join_refuse(const char *construct, const char *hint);
 
 /*
  * The expression in terms of the streams: Vars whose varno is the number of a
- * stream plus 1.  NULL if it depends on anything else.
+ * stream plus 1.  NULL if it depends on anything else.  *nulled, unless NULL: does
+ * it come through the side of an outer join of streams that may be NULL instead?
  */
-extern Node *ks_level_resolve(KsLevel *level, Node *expr);
+extern Node *ks_level_resolve(KsLevel *level, Node *expr, bool *nulled);
 
 /* A copy of a resolved expression over one stream, with its Vars numbered 1. */
 extern Node *ks_join_alone(Node *expr, int ref);

@@ -337,6 +337,7 @@ join_begin(KsOperator *base, MemoryContext cxt)
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	ListCell   *lc;
 
+	ks_join_check_outers(op->join);
 	op->cxt = cxt;
 	op->inner->late = NIL;
 	op->inner->watermark = base->watermark;

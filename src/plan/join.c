@@ -823,6 +823,7 @@ ks_join_analyze(Query *query)
 	ListCell   *lc;
 
 	join->query = query;
+	join->levels = levels;
 	join->nrefs = list_length(levels->places);
 	join->components = levels->components;
 	foreach(lc, levels->components)
@@ -836,6 +837,7 @@ ks_join_analyze(Query *query)
 		return NULL;
 	load_refs(join, levels);
 	load_outers(join, levels);
+	ks_join_check_outers(join);
 	join->bounds = palloc(sizeof(int64) * join->nrefs * join->nrefs);
 	for (int i = 0; i < join->nrefs * join->nrefs; i++)
 		join->bounds[i] = KS_JOIN_UNBOUNDED;

@@ -62,6 +62,7 @@ typedef struct KsJoinOuter
 typedef struct KsJoin
 {
 	Query	   *query;			/* the whole query, views and WITH put in their places */
+	struct KsLevels *levels;	/* its levels */
 	int			nrefs;
 	KsJoinRef  *refs;
 	List	   *components;		/* Bitmapset *: streams joined with each other; rows of different ones add up */
@@ -128,6 +129,9 @@ extern Query *ks_join_flatten(Query *query);
 
 /* NULL if the query joins no streams.  query: of ks_join_flatten; refuses with 0A000. */
 extern KsJoin *ks_join_analyze(Query *query);
+
+/* Refuses outer joins whose null rows could not be told, as the tables they look up are now. */
+extern void ks_join_check_outers(const KsJoin *join);
 
 /*
  * The row statement of base, which is join->query or a copy of it with another

@@ -17,6 +17,7 @@ typedef struct KsLevel
 	int		   *refs;			/* [varno]: number of the stream there, or -1 */
 	struct KsLevel **children;	/* [varno]: the sub-select there, or NULL */
 	Bitmapset  *nulled;			/* varnos that an outer join of streams may put NULLs in the place of */
+	Node	   *kept;			/* the side of an outer join that is being looked at, see join_outer.c */
 } KsLevel;
 
 /* Where a stream stands. */

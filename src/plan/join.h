@@ -133,6 +133,9 @@ extern KsJoin *ks_join_analyze(Query *query);
 /* Refuses outer joins whose null rows could not be told, as the tables they look up are now. */
 extern void ks_join_check_outers(const KsJoin *join);
 
+/* Refuses a join that the current user, who will own the query, may not read. */
+extern void ks_join_check_rights(const KsJoin *join);
+
 /*
  * The row statement of base, which is join->query or a copy of it with another
  * target list; fills plan.  The buffers exist.

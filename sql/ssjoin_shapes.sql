@@ -112,6 +112,27 @@ SELECT try($$SELECT x.k FROM t CROSS JOIN LATERAL (SELECT a.k, b.w FROM a LEFT J
 SELECT try($$SELECT a.k FROM t CROSS JOIN (a LEFT JOIN LATERAL (SELECT b.w FROM b WHERE a.k = b.k AND b.w = t.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min') x ON true)$$);
 SELECT try($$SELECT a.k FROM t CROSS JOIN (LATERAL (SELECT * FROM a WHERE a.v = t.id) a LEFT JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + interval '1 min')$$);
 
+-- days are as long as the time zone makes them, and records wait for that long
+CREATE FUNCTION waits(zone text) RETURNS interval LANGUAGE plpgsql AS $$
+DECLARE
+	result interval;
+BEGIN
+	PERFORM set_config('timezone', zone, true);
+	PERFORM kstream.create_table_as('waiting', 'SELECT a.k FROM a LEFT JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + interval ''3 days 1 min''', paused => true);
+	result := substring(kstream.explain('waiting') FROM 'Join: stream a, each record until (\S+) after');
+	DROP TABLE waiting;
+	RETURN result;
+END $$;
+SELECT zone, waits(zone) FROM unnest('{UTC, America/New_York, Pacific/Apia, <+03>-3, AAA5BBB1}'::text[]) zone;
+SET timezone = 'Antarctica/Casey';
+SELECT kstream.create_table_as('casey', $$SELECT a.k, a.v, b.w FROM a LEFT JOIN b ON a.k = b.k AND b.ts <= a.ts + interval '1 day' AND b.ts >= a.ts$$, start => 'latest', paused => true);
+SET timezone = 'UTC';
+INSERT INTO a VALUES ('c', 1, '2010-03-04 12:00+00'), ('z', 1, '2010-03-05 14:30+00');
+SELECT kstream.step('casey');
+INSERT INTO b VALUES ('c', 1, '2010-03-05 14:00+00'), ('z', 1, '2010-03-05 14:30+00');
+SELECT kstream.step('casey');
+SELECT * FROM casey ORDER BY k;
+
 -- the unique index may go later, and another take its place
 CREATE TABLE v (id int, y int);
 CREATE UNIQUE INDEX v_id ON v (id);

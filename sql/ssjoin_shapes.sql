@@ -47,6 +47,8 @@ INSERT INTO shape (query) VALUES
 	($$SELECT a.k, a.v, x.w FROM a LEFT JOIN LATERAL (SELECT b.w, a.v AS av FROM b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + interval '1 min') x ON x.av > 2 WHERE x.av IS NULL OR x.av > 4$$),
 	($$SELECT a.k, a.v, x.w FROM a LEFT JOIN (SELECT k, w, ts, 3 AS three FROM b) x ON x.k = a.k AND x.w > a.v AND x.ts BETWEEN a.ts AND a.ts + interval '1 min' WHERE a.v > coalesce(x.three, 1)$$),
 	($$SELECT x.k, b.v, x.w FROM (SELECT k, v, ts, 3 AS three FROM a) b RIGHT JOIN (SELECT k, w, ts FROM b WHERE w <> 4) x ON x.k = b.k AND b.v > 2 AND x.ts BETWEEN b.ts AND b.ts + interval '1 min' WHERE x.w > coalesce(b.three, 1)$$),
+	-- a bound as a negation
+	($$SELECT a.k, a.v, x.w FROM a LEFT JOIN b x ON x.k = a.k AND NOT (x.ts < a.ts OR x.ts - a.ts > interval '1 min') AND NOT a.v = 2$$),
 	-- conditions on one stream in every place
 	($$SELECT a.k, a.v, b.w FROM (SELECT * FROM a WHERE v <> 2) a LEFT JOIN (SELECT * FROM b WHERE w < 4) b ON a.k = b.k AND a.v > 1 AND b.w > 1 AND b.ts BETWEEN a.ts AND a.ts + interval '1 min' WHERE a.v < 5$$),
 	($$SELECT coalesce(a.k, b.k) AS k, a.v, b.w FROM (SELECT * FROM a WHERE v <> 2) a FULL JOIN (SELECT * FROM b WHERE w < 4) b ON a.k = b.k AND a.v > 1 AND b.w > 1 AND b.ts BETWEEN a.ts AND a.ts + interval '1 min' WHERE coalesce(a.v, 0) < 5$$);
@@ -111,6 +113,26 @@ SELECT try(format($$SELECT a.k FROM a JOIN u ON %s LEFT JOIN b ON a.k = b.k AND 
 SELECT try($$SELECT x.k FROM t CROSS JOIN LATERAL (SELECT a.k, b.w FROM a LEFT JOIN b ON a.k = b.k AND b.w = t.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min') x$$);
 SELECT try($$SELECT a.k FROM t CROSS JOIN (a LEFT JOIN LATERAL (SELECT b.w FROM b WHERE a.k = b.k AND b.w = t.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min') x ON true)$$);
 SELECT try($$SELECT a.k FROM t CROSS JOIN (LATERAL (SELECT * FROM a WHERE a.v = t.id) a LEFT JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + interval '1 min')$$);
+
+-- why there is no bound
+SELECT kstream.create_stream('o', 'k text, v int, ats timestamptz, p timestamp', server => 'local');
+SELECT kstream.create_stream('d', 'k text, ts timestamp', "timestamp" => 'ts', server => 'local');
+SELECT try(q) FROM unnest(ARRAY[
+	$$SELECT a.k FROM a JOIN o ON o.k = a.k AND o.ats BETWEEN a.ts AND a.ts + interval '1 min'$$,
+	$$SELECT a.k FROM a JOIN b ON b.k = a.k AND b._timestamp <= a.ts AND b.ts >= a._timestamp$$,
+	$$SELECT a.k FROM a JOIN d ON d.k = a.k AND d.ts BETWEEN a.ts AND a.ts + interval '1 min'$$,
+	$$SELECT a.k FROM a JOIN b ON b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + interval '1 month'$$,
+	$$SELECT a.k FROM a JOIN b ON b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + a.v * interval '1 min'$$,
+	$$SELECT a.k FROM a LEFT JOIN b ON b.k = a.k WHERE b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$,
+	$$SELECT a.k FROM a JOIN b ON b.k = a.k AND abs(extract(epoch FROM a.ts - b.ts)) < 60$$,
+	$$SELECT a.k FROM a JOIN b ON b.k = a.k AND tstzrange(a.ts, a.ts + interval '1 min') @> b.ts$$,
+	$$SELECT a.k FROM a JOIN b ON b.k = a.k AND (b.ts, b.k) >= (a.ts, a.k) AND b.ts <= a.ts$$,
+	$$SELECT a.k FROM a JOIN b x ON x.k = a.k AND x.ts = a.ts JOIN (SELECT k, date_trunc('hour', ts) AS h FROM b) y ON y.k = a.k AND y.h = date_trunc('hour', a.ts)$$,
+	$$SELECT a.k FROM a JOIN b ON b.k = a.k AND b.ts BETWEEN SYMMETRIC a.ts + interval '1 min' AND a.ts$$,
+	$$SELECT a.k FROM a WHERE NOT EXISTS (SELECT FROM b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + interval '1 min')$$]) q;
+-- negations, and bounds between which there is nothing
+SELECT try($$SELECT a.k FROM a JOIN b ON b.k = a.k AND NOT b.ts < a.ts AND NOT (b.ts > a.ts + interval '1 min' OR a.k = 'x')$$);
+SELECT try($$SELECT a.k FROM a JOIN b ON b.k = a.k AND b.ts BETWEEN a.ts + interval '1 min' AND a.ts$$);
 
 -- days are as long as the time zone makes them, and records wait for that long
 CREATE FUNCTION waits(zone text) RETURNS interval LANGUAGE plpgsql AS $$

@@ -164,6 +164,8 @@ add_conjuncts(KsLevels *levels, KsLevel *level, Node *quals, JoinExpr *of, const
 
 	if (quals == NULL)
 		return;
+	if (is_notclause(quals))
+		quals = negate_clause((Node *) get_notclausearg((Expr *) quals));
 	if (IsA(quals, List) || is_andclause(quals))
 	{
 		ListCell   *lc;
@@ -697,10 +699,10 @@ take_condition(KsJoin *join, KsLevels *levels, const KsConjunct *conjunct)
 		return;
 	}
 	/* what stands above an outer join is no condition of its matches */
-	if (!of_match)
-		return;
-	ks_time_bound(join, condition);
-	take_key(join, condition);
+	if (!of_match || !ks_time_bound(join, condition))
+		ks_time_passed_over(join, condition, !of_match);
+	if (of_match)
+		take_key(join, condition);
 }
 
 /* ---------------------------------------------------------------- bounds */
@@ -741,12 +743,7 @@ check_bounds(KsJoin *join, const Bitmapset *component)
 			if (i == j)
 				continue;
 			if (bound == KS_JOIN_UNBOUNDED)
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("a join of streams without time bounds is not supported in a continuous query"),
-						 errdetail("No condition says how much later than a record of \"%s\" a matching record of \"%s\" may be.",
-								   join->refs[i].name, join->refs[j].name),
-						 errhint("Compare their event times on both sides, plus or minus constant intervals without months, for example \"b.ts BETWEEN a.ts - interval '5 min' AND a.ts + interval '10 min'\"; in an outer join, in ON.  The event time is the column named as timestamp when the stream was created, or _timestamp.")));
+				ks_time_refuse(join, i, j);
 			join->refs[i].wait = Max(join->refs[i].wait, bound);
 		}
 	}

@@ -5,6 +5,7 @@
 #ifndef KS_JOIN_INT_H
 #define KS_JOIN_INT_H
 
+#include "base/compat.h"
 #include "plan/join.h"
 
 /* One SELECT of the query. */
@@ -80,7 +81,16 @@ extern Node *ks_level_resolve(KsLevel *level, Node *expr, bool *nulled);
 /* A copy of a resolved expression over one stream, with its Vars numbered 1. */
 extern Node *ks_join_alone(Node *expr, int ref);
 
-/* Takes the bounds that a resolved condition sets on event times into account. */
-extern void ks_time_bound(KsJoin *join, Node *condition);
+/* Takes the bounds that a resolved condition sets on event times into account; false: it sets none. */
+extern bool ks_time_bound(KsJoin *join, Node *condition);
+
+/* The column that is the event time of its stream. */
+extern AttrNumber ks_event_time_column(const KsJoinRef *ref);
+
+/* Notes a resolved condition that sets no bound; above: because it stands above an outer join. */
+extern void ks_time_passed_over(KsJoin *join, Node *condition, bool above);
+
+/* Raises the error for two streams without a bound. */
+ks_noreturn extern void ks_time_refuse(KsJoin *join, int earlier, int later);
 
 #endif							/* KS_JOIN_INT_H */

@@ -128,13 +128,11 @@ interval_length(const Interval *interval, Oid type, int64 *low, int64 *high)
 	return true;
 }
 
-/* True if the Var is the event time of its stream. */
-static bool
-is_event_time(KsJoin *join, Var *var)
+/* See join_int.h. */
+AttrNumber
+ks_event_time_column(const KsJoinRef *ref)
 {
-	KsStreamDef *def = join->refs[var->varno - 1].def;
-
-	return var->varattno == (def->event_time != 0 ? def->event_time : def->meta[KS_META_TIMESTAMP]);
+	return ref->def->event_time != 0 ? ref->def->event_time : ref->def->meta[KS_META_TIMESTAMP];
 }
 
 /* Adds an interval, or takes it away. */
@@ -176,7 +174,7 @@ time_term(KsJoin *join, Node *node, TimeTerm *term)
 	{
 		Var		   *var = (Var *) node;
 
-		if (!is_event_time(join, var))
+		if (var->varattno != ks_event_time_column(&join->refs[var->varno - 1]))
 			return false;
 		term->ref = var->varno - 1;
 		term->type = getBaseType(var->vartype);
@@ -305,7 +303,7 @@ commuted(int strategy)
 }
 
 /* See join_int.h. */
-void
+bool
 ks_time_bound(KsJoin *join, Node *condition)
 {
 	OpExpr	   *op = (OpExpr *) condition;
@@ -316,23 +314,21 @@ ks_time_bound(KsJoin *join, Node *condition)
 	int			strategy;
 
 	if (!IsA(condition, OpExpr) || list_length(op->args) != 2)
-		return;
+		return false;
 	left = linitial(op->args);
 	right = lsecond(op->args);
 	strategy = get_op_opfamily_strategy(op->opno, lookup_type_cache(INTERVALOID, TYPECACHE_BTREE_OPFAMILY)->btree_opf);
 	if (strategy != 0)
-	{
-		if (!compare_difference(join, left, strategy, right))
-			(void) compare_difference(join, right, commuted(strategy), left);
-		return;
-	}
+		return compare_difference(join, left, strategy, right) ||
+			compare_difference(join, right, commuted(strategy), left);
 	strategy = get_op_opfamily_strategy(op->opno, lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_BTREE_OPFAMILY)->btree_opf);
 	if (strategy == 0 || !time_term(join, left, &first) || !time_term(join, right, &second))
-		return;
+		return false;
 	/* timestamptz with others: depends on the session's time zone */
 	if ((first.type == TIMESTAMPTZOID) != (second.type == TIMESTAMPTZOID))
-		return;
+		return false;
 	compare_times(join, &first, strategy, &second, 0);
 	note_part(join, &first, left);
 	note_part(join, &second, right);
+	return true;
 }

@@ -202,8 +202,10 @@ void
 ks_check_query_rights(Oid view, const KsAnalysis *analysis)
 {
 	execute_as_caller(psprintf("EXPLAIN (COSTS OFF) SELECT * FROM %s", ks_qualified_name(view)));
-	if (analysis->join != NULL)
-		ks_join_check_rights(analysis->join);
+	if (analysis->join == NULL)
+		return;
+	ks_join_check_rights(analysis->join);
+	ks_join_warn_of_bounds(analysis->join);
 }
 
 /* Creates the result table, empty, as the caller. */

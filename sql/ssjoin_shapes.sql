@@ -5,6 +5,7 @@ CREATE SCHEMA shapes;
 SET search_path = shapes, public;
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
+SET intervalstyle = 'postgres';
 \pset format unaligned
 \pset tuples_only on
 SELECT kstream.create_stream('a', 'k text, v int, ts timestamptz', "timestamp" => 'ts', server => 'local');

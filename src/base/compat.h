@@ -126,6 +126,27 @@ ks_forget_permissions(RangeTblEntry *rte)
 #endif
 }
 
+/* As whom, and which columns of it, a relation in the range table is read; InvalidOid: as whoever runs the query. */
+static inline Oid
+ks_check_as_user(Query *query, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	return rte->perminfoindex == 0 ? InvalidOid : getRTEPermissionInfo(query->rteperminfos, rte)->checkAsUser;
+#else
+	return rte->checkAsUser;
+#endif
+}
+
+static inline Bitmapset *
+ks_selected_columns(Query *query, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	return rte->perminfoindex == 0 ? NULL : getRTEPermissionInfo(query->rteperminfos, rte)->selectedCols;
+#else
+	return rte->selectedCols;
+#endif
+}
+
 /* The Var is looked at on its own, not below the outer joins it came through. */
 static inline void
 ks_forget_nullingrels(Var *var)

@@ -363,6 +363,7 @@ join_begin(KsOperator *base, MemoryContext cxt)
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	ListCell   *lc;
 
+	ks_join_check_outers(op->join);
 	op->cxt = cxt;
 	op->late_seen = NULL;
 	op->inner->late = NIL;

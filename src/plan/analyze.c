@@ -204,7 +204,10 @@ sublink_reads_stream(Node *node, void *context)
 	if (node == NULL)
 		return false;
 	if (IsA(node, SubLink) && reads_stream(((SubLink *) node)->subselect, NULL))
+	{
+		*(SubLinkType *) context = ((SubLink *) node)->subLinkType;
 		return true;
+	}
 	if (IsA(node, Query))
 		return false;			/* sub-queries in FROM are checked on their own */
 	return expression_tree_walker(node, sublink_reads_stream, context);
@@ -214,11 +217,15 @@ sublink_reads_stream(Node *node, void *context)
 static void
 check_sublinks(Query *query)
 {
+	SubLinkType type = EXPR_SUBLINK;
+
 	if (!query->hasSubLinks)
 		return;
-	if (query_tree_walker(query, sublink_reads_stream, NULL,
+	if (query_tree_walker(query, sublink_reads_stream, &type,
 						  QTW_IGNORE_RT_SUBQUERIES | QTW_IGNORE_CTE_SUBQUERIES))
 		refuse("a sub-query over a stream inside an expression is",
+			   type == EXISTS_SUBLINK ?
+			   "Join the stream in FROM; in place of NOT EXISTS, with LEFT JOIN, and keep the rows WHERE a column of it IS NULL." :
 			   "Read the stream in FROM, or join with a table.");
 }
 

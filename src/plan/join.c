@@ -46,7 +46,7 @@
 #include "plan/analyze_int.h"
 #include "plan/join_int.h"
 
-static List *components_of_level(KsLevels *levels, KsLevel *level, JoinExpr *inside);
+static List *components_of_level(KsLevels *levels, KsLevel *level, const KsOuterSide *inside);
 
 /* See join_int.h. */
 void
@@ -158,12 +158,14 @@ make_level(Query *query, KsLevel *parent, int parent_varno)
 
 /* Splits a condition into its conjuncts and keeps them. */
 static void
-add_conjuncts(KsLevels *levels, KsLevel *level, Node *quals, JoinExpr *of, JoinExpr *inside)
+add_conjuncts(KsLevels *levels, KsLevel *level, Node *quals, JoinExpr *of, const KsOuterSide *inside)
 {
 	KsConjunct *conjunct;
 
 	if (quals == NULL)
 		return;
+	if (is_notclause(quals))
+		quals = negate_clause((Node *) get_notclausearg((Expr *) quals));
 	if (IsA(quals, List) || is_andclause(quals))
 	{
 		ListCell   *lc;
@@ -212,7 +214,7 @@ join_components(List *left, List *right)
 
 /* Components of an item of FROM. */
 static List *
-components_of_entry(KsLevels *levels, KsLevel *level, int varno, JoinExpr *inside)
+components_of_entry(KsLevels *levels, KsLevel *level, int varno, const KsOuterSide *inside)
 {
 	RangeTblEntry *rte = rt_fetch(varno, level->query->rtable);
 
@@ -233,6 +235,17 @@ components_of_entry(KsLevels *levels, KsLevel *level, int varno, JoinExpr *insid
 	return components_of_level(levels, level->children[varno], inside);
 }
 
+/* See join_int.h. */
+Bitmapset *
+ks_entries_below(Node *node)
+{
+	JoinExpr   *join = (JoinExpr *) node;
+
+	if (IsA(node, RangeTblRef))
+		return bms_make_singleton(((RangeTblRef *) node)->rtindex);
+	return bms_union(ks_entries_below(join->larg), ks_entries_below(join->rarg));
+}
+
 /* Remembers an outer join of two streams; others are refused. */
 static void
 add_outer(KsLevels *levels, KsLevel *level, JoinExpr *join, List *left, List *right)
@@ -250,6 +263,10 @@ add_outer(KsLevels *levels, KsLevel *level, JoinExpr *join, List *left, List *ri
 	outer->left = bms_singleton_member(linitial(left));
 	outer->right = bms_singleton_member(linitial(right));
 	levels->outers = lappend(levels->outers, outer);
+	if (join->jointype != JOIN_RIGHT)
+		level->nulled = bms_add_members(level->nulled, ks_entries_below(join->rarg));
+	if (join->jointype != JOIN_LEFT)
+		level->nulled = bms_add_members(level->nulled, ks_entries_below(join->larg));
 }
 
 /* Does this item of FROM read a stream?  (No numbers are given.) */
@@ -275,9 +292,20 @@ item_reads_stream(Query *query, Node *node)
 	return false;
 }
 
+/* One side of an outer join. */
+static const KsOuterSide *
+make_side(JoinExpr *join, bool right)
+{
+	KsOuterSide *side = palloc(sizeof(KsOuterSide));
+
+	side->join = join;
+	side->right = right;
+	return side;
+}
+
 /* Components of a node of the join tree; collects conditions. */
 static List *
-components_of_node(KsLevels *levels, KsLevel *level, Node *node, JoinExpr *inside)
+components_of_node(KsLevels *levels, KsLevel *level, Node *node, const KsOuterSide *inside)
 {
 	List	   *result = list_make1(NULL);
 
@@ -298,8 +326,8 @@ components_of_node(KsLevels *levels, KsLevel *level, Node *node, JoinExpr *insid
 		bool		both = item_reads_stream(level->query, join->larg) &&
 			item_reads_stream(level->query, join->rarg);
 		bool		outer = both && join->jointype != JOIN_INNER;
-		List	   *left = components_of_node(levels, level, join->larg, outer ? join : inside);
-		List	   *right = components_of_node(levels, level, join->rarg, outer ? join : inside);
+		List	   *left = components_of_node(levels, level, join->larg, outer ? make_side(join, false) : inside);
+		List	   *right = components_of_node(levels, level, join->rarg, outer ? make_side(join, true) : inside);
 
 		if (outer)
 			add_outer(levels, level, join, left, right);
@@ -312,7 +340,7 @@ components_of_node(KsLevels *levels, KsLevel *level, Node *node, JoinExpr *insid
 
 /* Components of the branches of a UNION ALL, one after the other. */
 static List *
-components_of_branches(KsLevels *levels, KsLevel *level, Node *node, JoinExpr *inside)
+components_of_branches(KsLevels *levels, KsLevel *level, Node *node, const KsOuterSide *inside)
 {
 	SetOperationStmt *op = (SetOperationStmt *) node;
 
@@ -324,7 +352,7 @@ components_of_branches(KsLevels *levels, KsLevel *level, Node *node, JoinExpr *i
 
 /* Components of a level. */
 static List *
-components_of_level(KsLevels *levels, KsLevel *level, JoinExpr *inside)
+components_of_level(KsLevels *levels, KsLevel *level, const KsOuterSide *inside)
 {
 	check_stack_depth();
 	if (level->query->setOperations != NULL)
@@ -349,6 +377,7 @@ typedef struct ResolveContext
 {
 	KsLevel    *level;
 	bool		failed;
+	bool		nulled;			/* see ks_level_resolve */
 } ResolveContext;
 
 static Node *resolve_mutator(Node *node, ResolveContext *cxt);
@@ -357,7 +386,7 @@ static Node *resolve_mutator(Node *node, ResolveContext *cxt);
 static Node *
 resolve_var(Var *var, ResolveContext *cxt)
 {
-	ResolveContext inner = {cxt->level, false};
+	ResolveContext inner = {cxt->level, false, false};
 	RangeTblEntry *rte;
 	Node	   *result = NULL;
 
@@ -370,6 +399,7 @@ resolve_var(Var *var, ResolveContext *cxt)
 		return NULL;
 	}
 	rte = rt_fetch(var->varno, inner.level->query->rtable);
+	cxt->nulled |= bms_is_member(var->varno, inner.level->nulled);
 	if (inner.level->refs[var->varno] >= 0)
 	{
 		Var		   *base = copyObject(var);
@@ -392,6 +422,7 @@ resolve_var(Var *var, ResolveContext *cxt)
 	if (result == NULL)
 		inner.failed = true;
 	cxt->failed |= inner.failed;
+	cxt->nulled |= inner.nulled;
 	return result;
 }
 
@@ -414,11 +445,13 @@ resolve_mutator(Node *node, ResolveContext *cxt)
 
 /* See join_int.h. */
 Node *
-ks_level_resolve(KsLevel *level, Node *expr)
+ks_level_resolve(KsLevel *level, Node *expr, bool *nulled)
 {
-	ResolveContext cxt = {level, false};
+	ResolveContext cxt = {level, false, false};
 	Node	   *result = resolve_mutator(expr, &cxt);
 
+	if (nulled != NULL)
+		*nulled = cxt.nulled;
 	return cxt.failed || expression_returns_set(result) ? NULL : result;
 }
 
@@ -597,20 +630,28 @@ take_key(KsJoin *join, Node *condition)
 /*
  * filters_rows
  *		May a condition on this stream alone keep rows out of its buffer?  In ON of
- *		an outer join, if the join does not keep the stream's rows; above it, if it
- *		keeps these only.
+ *		an outer join, if the join does not keep the stream's rows, and so on a side
+ *		of it (a LATERAL one may name the other side's stream) if the stream stands
+ *		there; above the join, if it keeps these rows only and the condition does
+ *		not come through the side that may be NULL instead.
  */
 static bool
-filters_rows(const KsConjunct *conjunct, const KsOuterPlace *outer, int ref)
+filters_rows(const KsConjunct *conjunct, const KsOuterPlace *outer, int ref, bool nulled)
 {
 	JoinType	type;
+	int			kept;
 
-	if (outer == NULL || conjunct->inside == outer->join)
+	if (outer == NULL)
 		return true;
+	if (conjunct->inside != NULL && conjunct->inside->join == outer->join)
+		return ref == (conjunct->inside->right ? outer->right : outer->left);
 	type = outer->join->jointype;
+	if (type == JOIN_FULL)
+		return false;
+	kept = type == JOIN_LEFT ? outer->left : outer->right;
 	if (conjunct->of == outer->join)
-		return (type == JOIN_LEFT && ref == outer->right) || (type == JOIN_RIGHT && ref == outer->left);
-	return (type == JOIN_LEFT && ref == outer->left) || (type == JOIN_RIGHT && ref == outer->right);
+		return ref != kept;
+	return ref == kept && !nulled;
 }
 
 /* The outer join of the component, or NULL. */
@@ -633,7 +674,8 @@ outer_of(KsLevels *levels, const Bitmapset *component)
 static void
 take_condition(KsJoin *join, KsLevels *levels, const KsConjunct *conjunct)
 {
-	Node	   *condition = ks_level_resolve(conjunct->level, conjunct->expr);
+	bool		nulled;
+	Node	   *condition = ks_level_resolve(conjunct->level, conjunct->expr, &nulled);
 	Bitmapset  *streams;
 	KsOuterPlace *outer;
 	bool		of_match;		/* must it hold for every match? */
@@ -646,20 +688,21 @@ take_condition(KsJoin *join, KsLevels *levels, const KsConjunct *conjunct)
 		return;
 	outer = outer_of(levels, list_nth(levels->components,
 									  join->refs[bms_next_member(streams, -1)].component));
-	of_match = outer == NULL || conjunct->of == outer->join || conjunct->inside == outer->join;
+	of_match = outer == NULL || conjunct->of == outer->join ||
+		(conjunct->inside != NULL && conjunct->inside->join == outer->join);
 	if (bms_get_singleton_member(streams, &ref))
 	{
 		if (of_match)
 			join->refs[ref].guards = lappend(join->refs[ref].guards, ks_join_alone(condition, ref));
-		if (filters_rows(conjunct, outer, ref) && !contain_mutable_functions(condition))
+		if (filters_rows(conjunct, outer, ref, nulled) && !contain_mutable_functions(condition))
 			join->refs[ref].filters = lappend(join->refs[ref].filters, ks_join_alone(condition, ref));
 		return;
 	}
 	/* what stands above an outer join is no condition of its matches */
-	if (!of_match)
-		return;
-	ks_time_bound(join, condition);
-	take_key(join, condition);
+	if (!of_match || !ks_time_bound(join, condition))
+		ks_time_passed_over(join, condition, !of_match);
+	if (of_match)
+		take_key(join, condition);
 }
 
 /* ---------------------------------------------------------------- bounds */
@@ -700,12 +743,7 @@ check_bounds(KsJoin *join, const Bitmapset *component)
 			if (i == j)
 				continue;
 			if (bound == KS_JOIN_UNBOUNDED)
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("a join of streams without time bounds is not supported in a continuous query"),
-						 errdetail("No condition says how much later than a record of \"%s\" a matching record of \"%s\" may be.",
-								   join->refs[i].name, join->refs[j].name),
-						 errhint("Compare their event times on both sides, plus or minus constant intervals without months, for example \"b.ts BETWEEN a.ts - interval '5 min' AND a.ts + interval '10 min'\"; in an outer join, in ON.  The event time is the column named as timestamp when the stream was created, or _timestamp.")));
+				ks_time_refuse(join, i, j);
 			join->refs[i].wait = Max(join->refs[i].wait, bound);
 		}
 	}
@@ -782,6 +820,7 @@ ks_join_analyze(Query *query)
 	ListCell   *lc;
 
 	join->query = query;
+	join->levels = levels;
 	join->nrefs = list_length(levels->places);
 	join->components = levels->components;
 	foreach(lc, levels->components)
@@ -795,6 +834,7 @@ ks_join_analyze(Query *query)
 		return NULL;
 	load_refs(join, levels);
 	load_outers(join, levels);
+	ks_join_check_outers(join);
 	join->bounds = palloc(sizeof(int64) * join->nrefs * join->nrefs);
 	for (int i = 0; i < join->nrefs * join->nrefs; i++)
 		join->bounds[i] = KS_JOIN_UNBOUNDED;

@@ -65,11 +65,13 @@ typedef struct KsJoinOuter
 typedef struct KsJoin
 {
 	Query	   *query;			/* the whole query, views and WITH put in their places */
+	struct KsLevels *levels;	/* its levels */
 	int			nrefs;
 	KsJoinRef  *refs;
 	List	   *components;		/* Bitmapset *: streams joined with each other; rows of different ones add up */
 	List	   *outers;			/* KsJoinOuter * */
 	List	   *texts;			/* KsJoinText * */
+	List	   *passed_over;	/* conditions that set no bound, see time_message.c */
 	int64	   *bounds;			/* [i * nrefs + j]: greatest event time of j minus that of i */
 	int32		id;				/* of the query, for the names of its buffers */
 	int64		grace;			/* in microseconds */
@@ -143,6 +145,15 @@ extern Query *ks_join_flatten(Query *query);
 
 /* NULL if the query joins no streams.  query: of ks_join_flatten; refuses with 0A000. */
 extern KsJoin *ks_join_analyze(Query *query);
+
+/* Refuses outer joins whose null rows could not be told, as the tables they look up are now. */
+extern void ks_join_check_outers(const KsJoin *join);
+
+/* Warns of bounds that nothing fulfils. */
+extern void ks_join_warn_of_bounds(const KsJoin *join);
+
+/* Refuses a join that the current user, who will own the query, may not read. */
+extern void ks_join_check_rights(const KsJoin *join);
 
 /*
  * The row statement of base, which is join->query or a copy of it with another

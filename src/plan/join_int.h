@@ -5,6 +5,7 @@
 #ifndef KS_JOIN_INT_H
 #define KS_JOIN_INT_H
 
+#include "base/compat.h"
 #include "plan/join.h"
 
 /* One SELECT of the query. */
@@ -16,6 +17,8 @@ typedef struct KsLevel
 	int			depth;
 	int		   *refs;			/* [varno]: number of the stream there, or -1 */
 	struct KsLevel **children;	/* [varno]: the sub-select there, or NULL */
+	Bitmapset  *nulled;			/* varnos that an outer join of streams may put NULLs in the place of */
+	Node	   *kept;			/* the side of an outer join that is being looked at, see join_outer.c */
 } KsLevel;
 
 /* Where a stream stands. */
@@ -25,13 +28,20 @@ typedef struct KsPlace
 	int			varno;
 } KsPlace;
 
+/* One side of an outer join of streams. */
+typedef struct KsOuterSide
+{
+	JoinExpr   *join;
+	bool		right;
+} KsOuterSide;
+
 /* A condition of the query. */
 typedef struct KsConjunct
 {
 	KsLevel    *level;
 	Node	   *expr;
 	JoinExpr   *of;				/* the outer join of streams whose ON it stands in, or NULL */
-	JoinExpr   *inside;			/* the outer join of streams one of whose sides it stands in, or NULL */
+	const KsOuterSide *inside;	/* the side of an outer join of streams it stands in, or NULL */
 } KsConjunct;
 
 /* An outer join of streams. */
@@ -55,19 +65,32 @@ typedef struct KsLevels
 /* Walks a flattened query; numbers its streams in the order of FROM. */
 extern KsLevels *ks_levels_of(Query *query);
 
+/* Range table numbers of the items of FROM below a node of the join tree. */
+extern Bitmapset *ks_entries_below(Node *node);
+
 /* Raises the error for a construct that is not supported. */
 extern void ks_join_refuse(const char *construct, const char *hint);
 
 /*
  * The expression in terms of the streams: Vars whose varno is the number of a
- * stream plus 1.  NULL if it depends on anything else.
+ * stream plus 1.  NULL if it depends on anything else.  *nulled, unless NULL: does
+ * it come through the side of an outer join of streams that may be NULL instead?
  */
-extern Node *ks_level_resolve(KsLevel *level, Node *expr);
+extern Node *ks_level_resolve(KsLevel *level, Node *expr, bool *nulled);
 
 /* A copy of a resolved expression over one stream, with its Vars numbered 1. */
 extern Node *ks_join_alone(Node *expr, int ref);
 
-/* Takes the bounds that a resolved condition sets on event times into account. */
-extern void ks_time_bound(KsJoin *join, Node *condition);
+/* Takes the bounds that a resolved condition sets on event times into account; false: it sets none. */
+extern bool ks_time_bound(KsJoin *join, Node *condition);
+
+/* The column that is the event time of its stream. */
+extern AttrNumber ks_event_time_column(const KsJoinRef *ref);
+
+/* Notes a resolved condition that sets no bound; above: because it stands above an outer join. */
+extern void ks_time_passed_over(KsJoin *join, Node *condition, bool above);
+
+/* Raises the error for two streams without a bound. */
+ks_noreturn extern void ks_time_refuse(KsJoin *join, int earlier, int later);
 
 #endif							/* KS_JOIN_INT_H */

@@ -10,8 +10,10 @@
  *
  * The bounds are used to tell when a record has met all its partners; that rows
  * match is still decided by the conditions themselves.  So a bound may be wider
- * than the condition: a day added to a timestamptz is 24 hours give or take
- * two in a time zone whose offset changes.
+ * than the condition: days added to a timestamptz keep the time of day, so they
+ * are as much longer or shorter than 24 hours each as the offset of the time zone
+ * at both ends differs.  That may be three hours (Antarctica/Casey) or a whole
+ * day, where a zone has changed to the other side of the date line.
  *
  * What a bound computes of one record alone (a.ts - '5 min', or of a difference
  * the fact that infinite times cannot be subtracted) is noted, too: where that
@@ -39,8 +41,11 @@
 
 #include "plan/join_int.h"
 
-/* How much longer or shorter than 24 hours days may be altogether. */
-#define DAYS_SLACK (2 * USECS_PER_HOUR)
+/* Before any zone had an offset that was not its local mean time: about the year 1570. */
+#define BEFORE_ZONES (INT64CONST(-400) * 31556952)
+
+/* As many changes of its offset as a zone may have: its history, then rules that repeat. */
+#define MAX_ZONE_CHANGES 2000
 
 /* An event time plus something from low to high microseconds. */
 typedef struct TimeTerm
@@ -60,6 +65,47 @@ constant_of(Node *node)
 	return IsA(folded, Const) && !((Const *) folded)->constisnull ? (Const *) folded : NULL;
 }
 
+/*
+ * days_slack
+ *		How much longer or shorter than 24 hours each, altogether, any number of days
+ *		may be in the session's time zone: by the difference of its greatest and
+ *		least offset ever, in whole hours; two at least, since a zone that changes
+ *		may change its rules.
+ */
+static int64
+days_slack(void)
+{
+	pg_time_t	time = BEFORE_ZONES;
+	long int	least = 0;
+	long int	greatest = 0;
+	bool		first = true;
+
+	if (pg_get_timezone_offset(session_timezone, &least))
+		return 0;
+	for (int i = 0; i < MAX_ZONE_CHANGES; i++)
+	{
+		pg_time_t	change;
+		long int	before;
+		long int	after;
+		int			before_dst;
+		int			after_dst;
+		int			found = pg_next_dst_boundary(&time, &before, &before_dst, &change, &after, &after_dst,
+												 session_timezone);
+
+		if (found < 0)
+			break;
+		least = first ? before : Min(least, before);
+		greatest = first ? before : Max(greatest, before);
+		first = false;
+		if (found == 0)
+			break;
+		least = Min(least, after);
+		greatest = Max(greatest, after);
+		time = change;
+	}
+	return Max((greatest - least + SECS_PER_HOUR - 1) / SECS_PER_HOUR, 2) * USECS_PER_HOUR;
+}
+
 /* The fixed length of an interval as added to a time; false if it has none. */
 static bool
 interval_length(const Interval *interval, Oid type, int64 *low, int64 *high)
@@ -74,24 +120,19 @@ interval_length(const Interval *interval, Oid type, int64 *low, int64 *high)
 	*low = *high = length;
 	if (interval->day != 0 && type == TIMESTAMPTZOID)
 	{
-		long int	offset;
+		int64		slack = days_slack();
 
-		if (!pg_get_timezone_offset(session_timezone, &offset))
-		{
-			*low -= DAYS_SLACK;
-			*high += DAYS_SLACK;
-		}
+		*low -= slack;
+		*high += slack;
 	}
 	return true;
 }
 
-/* True if the Var is the event time of its stream. */
-static bool
-is_event_time(KsJoin *join, Var *var)
+/* See join_int.h. */
+AttrNumber
+ks_event_time_column(const KsJoinRef *ref)
 {
-	KsStreamDef *def = join->refs[var->varno - 1].def;
-
-	return var->varattno == (def->event_time != 0 ? def->event_time : def->meta[KS_META_TIMESTAMP]);
+	return ref->def->event_time != 0 ? ref->def->event_time : ref->def->meta[KS_META_TIMESTAMP];
 }
 
 /* Adds an interval, or takes it away. */
@@ -133,7 +174,7 @@ time_term(KsJoin *join, Node *node, TimeTerm *term)
 	{
 		Var		   *var = (Var *) node;
 
-		if (!is_event_time(join, var))
+		if (var->varattno != ks_event_time_column(&join->refs[var->varno - 1]))
 			return false;
 		term->ref = var->varno - 1;
 		term->type = getBaseType(var->vartype);
@@ -262,7 +303,7 @@ commuted(int strategy)
 }
 
 /* See join_int.h. */
-void
+bool
 ks_time_bound(KsJoin *join, Node *condition)
 {
 	OpExpr	   *op = (OpExpr *) condition;
@@ -273,23 +314,21 @@ ks_time_bound(KsJoin *join, Node *condition)
 	int			strategy;
 
 	if (!IsA(condition, OpExpr) || list_length(op->args) != 2)
-		return;
+		return false;
 	left = linitial(op->args);
 	right = lsecond(op->args);
 	strategy = get_op_opfamily_strategy(op->opno, lookup_type_cache(INTERVALOID, TYPECACHE_BTREE_OPFAMILY)->btree_opf);
 	if (strategy != 0)
-	{
-		if (!compare_difference(join, left, strategy, right))
-			(void) compare_difference(join, right, commuted(strategy), left);
-		return;
-	}
+		return compare_difference(join, left, strategy, right) ||
+			compare_difference(join, right, commuted(strategy), left);
 	strategy = get_op_opfamily_strategy(op->opno, lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_BTREE_OPFAMILY)->btree_opf);
 	if (strategy == 0 || !time_term(join, left, &first) || !time_term(join, right, &second))
-		return;
+		return false;
 	/* timestamptz with others: depends on the session's time zone */
 	if ((first.type == TIMESTAMPTZOID) != (second.type == TIMESTAMPTZOID))
-		return;
+		return false;
 	compare_times(join, &first, strategy, &second, 0);
 	note_part(join, &first, left);
 	note_part(join, &second, right);
+	return true;
 }

@@ -28,6 +28,7 @@
 
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
+#include "plan/join.h"
 #include "sql/changes.h"
 #include "sql/ddl_query.h"
 #include "sql/ddl_sink.h"
@@ -198,18 +199,22 @@ execute_as_caller(const char *sql)
 
 /* See ddl_query.h. */
 void
-ks_check_query_rights(Oid view)
+ks_check_query_rights(Oid view, const KsAnalysis *analysis)
 {
 	execute_as_caller(psprintf("EXPLAIN (COSTS OFF) SELECT * FROM %s", ks_qualified_name(view)));
+	if (analysis->join == NULL)
+		return;
+	ks_join_check_rights(analysis->join);
+	ks_join_warn_of_bounds(analysis->join);
 }
 
 /* Creates the result table, empty, as the caller. */
 static Oid
-create_result(RangeVar *name, Oid view, const char *access_method)
+create_result(RangeVar *name, Oid view, const KsAnalysis *analysis, const char *access_method)
 {
 	const char *using = "";
 
-	ks_check_query_rights(view);
+	ks_check_query_rights(view, analysis);
 	if (access_method)
 		using = psprintf(" USING %s", quote_identifier(access_method));
 	execute_as_caller(psprintf("CREATE TABLE %s%s AS SELECT * FROM %s WITH NO DATA",
@@ -274,7 +279,7 @@ ks_create_table_as(PG_FUNCTION_ARGS)
 	analysis = ks_analyze_view(row.view);
 	row.kind = analysis->kind;
 	check_primary_key(&row, primary_key);
-	row.relation = create_result(name, row.view, options.access_method);
+	row.relation = create_result(name, row.view, analysis, options.access_method);
 	row.generation = 1;
 	complete_result(analysis, &row, primary_key, options.keep_changes);
 	ks_query_insert(&row);

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "plan/analyze.h"
 #include "sql/ddl_util.h"
 
 /*
@@ -16,6 +17,6 @@
 extern Oid	ks_create_query_view(KsUserText *text, int32 id, const char *schema, bool positional);
 
 /* Checks that the caller may read and call everything the query uses. */
-extern void ks_check_query_rights(Oid view);
+extern void ks_check_query_rights(Oid view, const KsAnalysis *analysis);
 
 #endif							/* KS_DDL_QUERY_H */

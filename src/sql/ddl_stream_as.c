@@ -218,7 +218,7 @@ ks_create_stream_as(PG_FUNCTION_ARGS)
 	row.id = ks_object_id_next();
 	row.view = ks_create_query_view(&query, row.id, name->schemaname, false);
 	analysis = ks_analyze_view(row.view);
-	ks_check_query_rights(row.view);
+	ks_check_query_rights(row.view, analysis);
 	row.relation = create_stream(fcinfo, name, row.view, analysis, &options);
 	store_query(&row, analysis);
 	PG_RETURN_OID(row.relation);
@@ -305,7 +305,7 @@ ks_insert_into(PG_FUNCTION_ARGS)
 	row.name = choose_name(fcinfo, stream, row.id);
 	row.view = ks_create_query_view(&query, row.id, get_namespace_name(get_rel_namespace(stream)), true);
 	analysis = ks_analyze_view(row.view);
-	ks_check_query_rights(row.view);
+	ks_check_query_rights(row.view, analysis);
 	check_no_loop(stream, analysis->streams, 0);
 	row.relation = stream;
 	if (!def->local)

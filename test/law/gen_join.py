@@ -6,6 +6,7 @@ the contract on time written out.  A side of a join is a text with two marks:
 {rel} is where its records come from, {extra} what the reference needs of them.
 """
 import random
+import re
 
 MINUTE = 60000000
 
@@ -19,6 +20,11 @@ UPPER = [("{b} <= {a} + interval '{n} min'", 0), ("{a} >= {b} - interval '{n} mi
          ("{b} < {a} + interval '{n} min'", 1), ("{a} - {b} > interval '-{n} min'", 1), ("{a} + interval '{n} min' >= {b}", 0),
          ("interval '{n} min' >= {b} - {a}", 0), ("{b} <= interval '{n} min' + {a}", 0)]
 
+# Types of the keys, which differ between streams; NUMERIC: integers are compared with numeric, too.
+NUMERIC = False
+TEXT_TYPES = ["text", "text", "text", "varchar", "varchar(9)", "bpchar", "char(3)"]
+NUMBER_TYPES = ["int", "int", "int", "bigint", "smallint"] + (["numeric", "numeric(9,2)"] if NUMERIC else [])
+
 # A side: text, then names of its key, second key, value and time.  {t}: the stream's time column.
 SIDES = [("{rel} {alias}", "k", "k2", "v", "{t}"),
          ("{rel} {alias}", "k", "k2", "v", "{t}"),
@@ -27,11 +33,33 @@ SIDES = [("{rel} {alias}", "k", "k2", "v", "{t}"),
          ("(SELECT s.k, d.n AS k2, s.v, s.{t} AS w{extra_s} FROM {rel} s JOIN lt.dim d ON d.id = s.k2) {alias}", "k", "k2", "v", "w"),
          ("(SELECT s.k, s.k2, coalesce(d.n, -s.v) AS v, s.{t} AS w{extra_s} FROM {rel} s LEFT JOIN lt.dim d ON d.id = s.v) {alias}",
           "k", "k2", "v", "w"),
+         ("(SELECT k, k2, 3 AS v, {t} AS w{extra} FROM {rel}) {alias}", "k", "k2", "v", "w"),
          ("(SELECT i.* FROM (SELECT k, k2, v, {t} AS w{extra} FROM {rel} WHERE v IS NOT NULL) i) {alias}", "k", "k2", "v", "w")]
 
+# Sides after the first that look at it themselves; {where}: conditions of the join, in terms of l.
+LATERAL = [("LATERAL (SELECT l.k, l.k2, l.v, l.{t}{extra_l} FROM {rel} l{where}) {alias}", "k", "k2", "v", "{t}"),
+           ("LATERAL (SELECT l.k, l.k2, {av} AS v, l.{t}{extra_l} FROM {rel} l{where}) {alias}", "k", "k2", "v", "{t}"),
+           ("LATERAL (SELECT l.k, {ak2} AS k2, d.n AS v, l.{t}{extra_l} FROM {rel} l JOIN lt.dim d ON d.id = l.v AND d.n <= {av}{where}) {alias}",
+            "k", "k2", "v", "{t}"),
+           ("LATERAL (SELECT i.* FROM (SELECT l.k, l.k2, l.v, l.{t}{extra_l} FROM {rel} l{where}) i, lt.many m WHERE m.id = {av}) {alias}",
+            "k", "k2", "v", "{t}")]
+
+# Tables below a side of the join, and what may be asked of them; a table with several rows for a record only where nothing is.
+BELOW = [("{side} JOIN lt.dim d{x} ON d{x}.id = {x}.{v}", "d{x}.n <= {other}.{ov}"),
+         ("{side} LEFT JOIN lt.dim d{x} ON d{x}.id = {x}.{v}", "coalesce(d{x}.n, 1) <= {other}.{ov}"),
+         ("{side} LEFT JOIN lt.dim d{x} ON {x}.{k2} = d{x}.id AND {x}.{v} > 1 LEFT JOIN lt.dim e{x} ON e{x}.id = d{x}.n", "e{x}.n = {other}.{ov}"),
+         ("{side} LEFT JOIN LATERAL (SELECT count(*) AS n FROM lt.many m WHERE m.id < {x}.{v}) d{x} ON {x}.{v} < 5", "d{x}.n < {other}.{ov}"),
+         ("{side} JOIN lt.many m{x} ON m{x}.id = {x}.{v}", None)]
+
 EXTRA = [None, None, None, "{a}.{av} < {b}.{bv}", "({a}.{av} + {b}.{bv}) % 2 = 0", "{a}.{av} IS NOT NULL", "{b}.{bv} > 2",
-         "({a}.{av} > 1 OR {b}.{bv} < 4)", "{b}.{bk2} IS NOT NULL"]
-WHERE = [None, None, None, None, "{a}.{av} IS DISTINCT FROM 2", "coalesce({b}.{bv}, 0) < 5", "coalesce({a}.{av}, 0) + coalesce({b}.{bv}, 0) <> 4"]
+         "({a}.{av} > 1 OR {b}.{bv} < 4)", "{b}.{bk2} IS NOT NULL", "{a}.{av} < 4", "{a}.{ak} <> 'c'", "{b}.{bv} <> 3", "{a}.{av} = 2"]
+KEYS = [["{a}.{ak} = {b}.{bk}"], ["{a}.{ak} = {b}.{bk}"], ["{b}.{bk2} = {a}.{ak2}"], ["{b}.{bk2} = {a}.{ak2}"],
+        ["{a}.{ak} = {b}.{bk}", "{a}.{ak2} = {b}.{bk2}"], ["lower({a}.{ak}) = lower({b}.{bk})"],
+        ["{a}.{ak} = {b}.{bk}", "{a}.{ak2} IS NOT DISTINCT FROM {b}.{bk2}"], ["({a}.{ak}, {a}.{ak2}) = ({b}.{bk}, {b}.{bk2})"],
+        ["coalesce({a}.{ak}, 'a') = {b}.{bk}"], ["{a}.{ak} = coalesce({b}.{bk}, 'b')"], ["{a}.{ak2} + 1 = {b}.{bk2} * 2"],
+        ["{a}.{ak} || 'x' = {b}.{bk} || 'x'"], ["{a}.{av} % 3 = {b}.{bv} % 3"], ["{a}.{ak2} = {b}.{bv}"], ["length({a}.{ak}) = {b}.{bk2}"]]
+
+WHERE = [None, None, None, None, "{b}.{bv} IS NULL OR {a}.{av} >= {b}.{bv}", "{a}.{av} > coalesce({b}.{bv}, 1)", "{a}.{av} IS DISTINCT FROM 2", "coalesce({b}.{bv}, 0) < 5", "coalesce({a}.{av}, 0) + coalesce({b}.{bv}, 0) <> 4"]
 
 
 class JoinGenerator:
@@ -54,18 +82,19 @@ class JoinGenerator:
             # event times of different types are not compared
             if self.streams and (time == "timestamp") != (self.streams[0]["time"] == "timestamp"):
                 time = self.streams[0]["time"]
-            self.streams.append({"name": "s%d" % (i + 1), "time": time, "partitions": rng.choice([1, 1, 2, 3])})
+            self.streams.append({"name": "s%d" % (i + 1), "time": time, "partitions": rng.choice([1, 1, 2, 3]),
+                                 "k": rng.choice(TEXT_TYPES), "k2": rng.choice(NUMBER_TYPES)})
 
     def make_rows(self):
         """Records in order of arrival; every partition has one before anything is processed."""
         rng = self.rng
-        self.jitter = rng.choice([1, 4, 10, 30])
+        self.jitter = rng.choice([0, 1, 4, 10, 30])
         self.rows = []
         for stream in self.streams:
             for partition in range(stream["partitions"]):
                 self.rows.append(self.make_row(stream, partition, -self.jitter))
         self.first = len(self.rows)
-        step = rng.choice([0.3, 1, 3])
+        step = rng.choice([0.05, 0.3, 1, 3])
         for n in range(rng.choice([10, 30, 60, 90])):
             stream = rng.choice(self.streams)
             when = int(n * step) + rng.randint(-self.jitter, self.jitter)
@@ -92,22 +121,40 @@ class JoinGenerator:
         text = text.format(a=a, b=b, n=minutes).replace("'--", "'").replace("- interval '-", "+ interval '")
         return text, minutes * MINUTE - strict
 
-    def make_side(self, alias, plain=False):
+    def make_side(self, alias, first=None):
+        """A side; first: that of the join, if this one may be LATERAL."""
         rng = self.rng
         stream = rng.choice(self.streams)
-        text, k, k2, v, t = SIDES[0] if plain else rng.choice(SIDES)
+        lateral = first is not None and self.chance(0.25)
+        text, k, k2, v, t = rng.choice(LATERAL if lateral else SIDES)
         column = "ts" if stream["time"] else "_timestamp"
-        names = {"alias": alias, "t": column}
+        names = {"alias": alias, "t": column, "where": ""}
+        if lateral:
+            names.update(ak2="%s.%s" % (first["alias"], first["k2"]), av="%s.%s" % (first["alias"], first["v"]))
         return {"alias": alias, "stream": stream["name"], "text": text, "names": names, "k": k, "k2": k2, "v": v,
-                "time": "%s.%s" % (alias, t.format(t=column))}
+                "time": "%s.%s" % (alias, t.format(t=column)), "lateral": lateral, "below": None}
 
-    def key_condition(self, a, b):
-        return self.rng.choice([["{a}.{ak} = {b}.{bk}"], ["{a}.{ak} = {b}.{bk}"], ["{b}.{bk2} = {a}.{ak2}"],
-                                ["{a}.{ak} = {b}.{bk}", "{a}.{ak2} = {b}.{bk2}"], ["lower({a}.{ak}) = lower({b}.{bk})"],
-                                ["{a}.{ak} = {b}.{bk}", "{a}.{ak2} IS NOT DISTINCT FROM {b}.{bk2}"]])
+    def key_condition(self):
+        return self.rng.choice(KEYS)
 
     def fill(self, text, a, b):
         return text.format(a=a["alias"], b=b["alias"], ak=a["k"], bk=b["k"], ak2=a["k2"], bk2=b["k2"], av=a["v"], bv=b["v"])
+
+    def put_below(self, side, other, conditions):
+        """Joins a table below the side, and may ask for something of it in the join."""
+        text, asked = self.rng.choice(BELOW)
+        names = {"x": side["alias"], "v": side["v"], "k2": side["k2"], "other": other["alias"], "ov": other["v"], "side": "{side}"}
+        side["below"] = text.format(**names)
+        if asked and self.chance(0.7):
+            conditions.append(asked.format(**names))
+
+    def put_inside(self, side, conditions):
+        """Conditions of the join that a LATERAL side has inside; the others are left in ON."""
+        inside = [c for c in conditions if side["lateral"] and self.chance(0.6)]
+        if inside:
+            where = " AND ".join(re.sub(r"\b%s\.(?=k\b|k2\b|v\b|ts\b|_timestamp\b)" % side["alias"], "l.", "(%s)" % c) for c in inside)
+            side["names"]["where"] += (" AND " if side["names"]["where"] else " WHERE ") + where
+        return [c for c in conditions if c not in inside] or ["true"]
 
     def conditions(self, a, b, keyed=True):
         """Conditions of a pair, and their bounds."""
@@ -118,7 +165,7 @@ class JoinGenerator:
             lower = "%s BETWEEN %s - interval '%d min' AND %s + interval '%d min'" % (
                 b["time"], a["time"], before // MINUTE, a["time"], after // MINUTE)
             upper = "true"
-        keys = [self.fill(t, a, b) for t in self.key_condition(a, b)] if keyed else []
+        keys = [self.fill(t, a, b) for t in self.key_condition()] if keyed else []
         result = keys + [lower, upper]
         self.rng.shuffle(result)
         return result, before, after
@@ -149,7 +196,9 @@ class JoinGenerator:
         """One join: sides, conditions, type."""
         rng = self.rng
         kind = rng.choice(["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]) if n == 2 else "JOIN"
-        sides = [self.make_side(alias) for alias in "abc"[:n]]
+        sides = [self.make_side("a")]
+        for alias in "bc"[:n - 1]:
+            sides.append(self.make_side(alias, sides[0] if kind in ("JOIN", "LEFT JOIN") else None))
         keyed = kind == "FULL JOIN" or self.chance(0.9)
         on, bounds = [], {}
         pairs = [(0, 1)] if n == 2 else rng.choice([[(0, 1), (1, 2)], [(0, 1), (0, 2)], [(0, 1), (1, 2), (0, 2)]])
@@ -158,14 +207,20 @@ class JoinGenerator:
             on.append((j, texts))
             bounds[(i, j)] = after
             bounds[(j, i)] = before
-        extra = rng.choice(EXTRA)
-        if extra and n == 2:
-            on[0][1].append(self.fill(extra, sides[0], sides[1]))
+        if n == 2:
+            for extra in rng.sample(EXTRA, rng.choice([1, 1, 3])):
+                if extra:
+                    on[0][1].append(self.fill(extra, sides[0], sides[1]))
+        comma = kind == "JOIN" and self.chance(0.2)
+        for side, other in (sides[:2], sides[1::-1]):
+            if n == 2 and not comma and not sides[1]["lateral"] and self.chance(0.2):
+                self.put_below(side, other, on[0][1])
+        on = [(j, self.put_inside(sides[j], texts)) for j, texts in on]
         where = rng.choice(WHERE)
         where = self.fill(where, sides[0], sides[1]) if where else None
         lookup = n == 2 and self.chance(0.2)
         return {"kind": kind, "sides": sides, "on": on, "bounds": close_bounds(bounds, n), "where": where, "lookup": lookup,
-                "comma": kind == "JOIN" and self.chance(0.2)}
+                "comma": comma}
 
     def make(self, splits):
         rng = self.rng
@@ -208,8 +263,10 @@ def close_bounds(bounds, n):
 
 def side_text(side, rel, extra):
     """A side of the join; extra: columns the reference adds, or empty."""
-    names = dict(side["names"], rel=rel, extra="".join(", " + e for e in extra), extra_s="".join(", s." + e for e in extra))
-    return side["text"].format(**names)
+    names = dict(side["names"], rel=rel, extra="".join(", " + e for e in extra), extra_s="".join(", s." + e for e in extra),
+                 extra_l="".join(", l." + e for e in extra))
+    text = side["text"].format(**names)
+    return "(%s)" % side["below"].replace("{side}", text) if side["below"] else text
 
 
 def from_text(join, rels, extra, added):
@@ -339,7 +396,6 @@ def reference_text(case, watermark):
         wait = [max([0] + [most[(i, j)] for j in range(n) if j != i]) + grace for i in range(n)]
         rels = ["(SELECT * FROM ref_%s WHERE _st <= _et + interval '%d microseconds')" % (side["stream"], wait[i])
                 for i, side in enumerate(join["sides"])]
-        rels = [rel if side["text"].startswith("(") is False else rel + " AS" * 0 for rel, side in zip(rels, join["sides"])]
         added = []
         for i in range(n):
             for j in range(n):
@@ -352,7 +408,7 @@ def reference_text(case, watermark):
                 mine, its = join["sides"][i]["alias"], join["sides"][other]["alias"]
                 null_rows.append("%s._et IS NOT NULL OR %s._et + interval '%d microseconds' < %s" % (its, mine, wait[i], watermark))
         # a sub-select in FROM needs a name of its own
-        rels = ["%s%s" % (rel, "" if side["text"].startswith("{rel} {alias}") or " s " in side["text"] else " r")
+        rels = ["%s%s" % (rel, "" if side["text"].startswith("{rel} {alias}") or re.search(r"rel} [sl]\b", side["text"]) else " r")
                 for rel, side in zip(rels, join["sides"])]
         window = case["query"].get("window")
         text = join_text(join, rels, ["_et", "_st"], added, null_rows, case["query"]["aggregate"], window)

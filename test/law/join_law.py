@@ -33,9 +33,10 @@ class JoinRun:
             session.run("RESET ALL; " + driver.SETTINGS)
         ks.run("DROP SCHEMA IF EXISTS st CASCADE; DROP SCHEMA IF EXISTS base CASCADE; DROP SCHEMA IF EXISTS lt CASCADE;"
                "CREATE SCHEMA st; CREATE SCHEMA base; CREATE SCHEMA lt; CREATE TABLE lt.dim (id int PRIMARY KEY, n int);"
-               "INSERT INTO lt.dim VALUES (1, 1), (2, 1), (3, 2), (5, NULL); SET search_path = st")
+               "INSERT INTO lt.dim VALUES (1, 1), (2, 1), (3, 2), (5, NULL); CREATE TABLE lt.many (id int, n int);"
+               "INSERT INTO lt.many VALUES (1, 1), (1, 2), (2, 1), (4, 1), (4, 1); SET search_path = st")
         for stream in case["streams"]:
-            columns = "k text, k2 int, v int" + (", ts %s" % stream["time"] if stream["time"] else "")
+            columns = "k %s, k2 %s, v int" % (stream["k"], stream["k2"]) + (", ts %s" % stream["time"] if stream["time"] else "")
             ks.run("SELECT kstream.create_stream('st.%s', '%s', server => 'local', partitions => %d%s)" % (
                 stream["name"], columns, stream["partitions"], ", \"timestamp\" => 'ts'" if stream["time"] else ""))
             ks.run("CREATE TABLE base.%s (%s, _timestamp timestamptz, _partition int, _offset int8, _et timestamptz, _st timestamptz)" % (

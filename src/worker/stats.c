@@ -340,6 +340,24 @@ ks_stat_state(int32 query, int32 generation, KsQueryState state, const char *det
 	unlock_query_entry(q);
 }
 
+/*
+ * ks_stat_stopped: the query is not to run.  While a worker still has it, that
+ * one tells when it has given it up: others may have read the catalog earlier.
+ */
+void
+ks_stat_stopped(int32 query, int32 generation, KsQueryState state)
+{
+	KsQueryStat *q = lock_query_entry(query);
+	bool		owned;
+
+	if (q == NULL)
+		return;
+	owned = q->owner != 0;
+	unlock_query_entry(q);
+	if (!owned)
+		ks_stat_state(query, generation, state, NULL);
+}
+
 /* ks_stat_error: the query met an error; failed says whether that is its state now. */
 void
 ks_stat_error(int32 query, int32 generation, bool failed, int sqlstate, const char *message)
@@ -436,7 +454,11 @@ is_kept(int32 query, const int32 *kept, int nkept)
 	return false;
 }
 
-/* keep_only: removes the entries of a database's queries that are not in the list. */
+/*
+ * keep_only: removes the entries of a database's queries that are not in the list.
+ * What a worker has claimed stays: it may be newer than the list, and if it is
+ * not, its worker gives it up and then comes here itself.
+ */
 static void
 keep_only(Oid dboid, const int32 *kept, int nkept)
 {
@@ -448,13 +470,15 @@ keep_only(Oid dboid, const int32 *kept, int nkept)
 	hash_seq_init(&scan, queries);
 	while ((q = hash_seq_search(&scan)) != NULL)
 	{
-		if (q->key.dboid == dboid && !is_kept(q->key.query, kept, nkept))
+		if (q->key.dboid == dboid && q->owner == 0 && !is_kept(q->key.query, kept, nkept))
 			hash_search(queries, &q->key, HASH_REMOVE, NULL);
 	}
 	hash_seq_init(&scan, partitions);
 	while ((p = hash_seq_search(&scan)) != NULL)
 	{
-		if (p->key.dboid == dboid && !is_kept(p->key.query, kept, nkept))
+		KsQueryKey	key = {p->key.dboid, p->key.query};
+
+		if (p->key.dboid == dboid && hash_search(queries, &key, HASH_FIND, NULL) == NULL)
 			hash_search(partitions, &p->key, HASH_REMOVE, NULL);
 	}
 	LWLockRelease(ks_lock(KS_LOCK_STATS));

@@ -32,7 +32,7 @@ typedef struct KsQueryStatus
 
 extern void ks_stats_init(void);
 
-/* Worker: claims.  A query is run by the worker that has claimed it. */
+/* Worker: claims.  A query is run by the worker that has claimed it; claiming again tells whether it still is. */
 extern bool ks_stat_claim(int32 query);
 extern void ks_stat_unclaim(int32 query);
 extern void ks_stat_unclaim_all(void);
@@ -40,6 +40,7 @@ extern bool ks_stat_release_wanted(int32 query);
 
 /* Worker: what happened. */
 extern void ks_stat_state(int32 query, int32 generation, KsQueryState state, const char *detail);
+extern void ks_stat_stopped(int32 query, int32 generation, KsQueryState state);
 extern void ks_stat_error(int32 query, int32 generation, bool failed, int sqlstate, const char *message);
 extern void ks_stat_batch(int32 query, int records, int rows_out, int dead,
 						  int64 batch_us, int64 latency_us);

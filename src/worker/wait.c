@@ -269,6 +269,15 @@ add_topic_ends(KsWait *wait, KsTarget *t, const KsStreamDef *def)
 	}
 }
 
+/* no_worker_hint: why a query that nobody has looked at may wait. */
+static const char *
+no_worker_hint(void)
+{
+	if (ks_database_workers(MyDatabaseId) == 0)
+		return "No worker has taken it yet; see max_worker_processes, which the databases of the server share.";
+	return "No worker has taken it yet; the server's log may say why.";
+}
+
 /* timed_out: raises KS001. */
 static void
 timed_out(const KsTarget *t, const char *detail)
@@ -280,7 +289,7 @@ timed_out(const KsTarget *t, const char *detail)
 			(errcode(KS_ERRCODE_WAIT_TIMEOUT),
 			 errmsg("timed out waiting for %s %s", what_is(t), t->name),
 			 errdetail_internal("%s", detail),
-			 !known ? errhint("No worker has taken it yet; see max_worker_processes, which the databases of the server share.") :
+			 !known ? errhint("%s", no_worker_hint()) :
 			 status.message[0] != '\0' ? errhint("It waits: %s.", status.message) : 0));
 }
 

@@ -320,8 +320,8 @@ show_stopped(KsCatalogView *view)
 
 		ids[i] = w->id;
 		if (!w->runnable)
-			ks_stat_state(w->id, w->generation,
-						  w->paused ? KS_STATE_PAUSED : KS_STATE_BLOCKED, NULL);
+			ks_stat_stopped(w->id, w->generation,
+							w->paused ? KS_STATE_PAUSED : KS_STATE_BLOCKED);
 	}
 	ks_stat_keep(ids, view->nqueries);
 	pfree(ids);
@@ -348,7 +348,10 @@ add_runner(KsRunnable *w)
 	MemoryContextSwitchTo(old);
 }
 
-/* drop_changed: closes runners whose query is gone, stopped or changed; changed ones start anew. */
+/*
+ * drop_changed: closes runners whose query is gone, stopped, changed, or no
+ * longer this worker's; changed ones start anew.
+ */
 static void
 drop_changed(KsCatalogView *view)
 {
@@ -360,7 +363,7 @@ drop_changed(KsCatalogView *view)
 		KsRunner   *r = lfirst(lc);
 		KsRunnable *w = find_wanted(view, r->id);
 
-		if (w == NULL || !w->runnable)
+		if (w == NULL || !w->runnable || !ks_stat_claim(r->id))
 			give_up(r);
 		else if (w->generation != r->generation || strcmp(w->name, r->name) != 0)
 		{

@@ -466,43 +466,122 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 	MemoryContextSwitchTo(old);
 }
 
+/* Looks where a partition of a local log ends now, and whether what follows the position is still there. */
+static void
+look_at_local(KsSource *source, int p)
+{
+	KsSourcePartition *part = &source->parts[p];
+	int64		first;
+	int64		end;
+
+	ks_local_log_range(source->reader->def->relid, p, &first, &end);
+	if (part->next.next_offset < first)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("records of stream %s partition %d were removed before they were read",
+						source->reader->def->relname, p),
+				 errdetail("Offsets " INT64_FORMAT " to " INT64_FORMAT " are gone.",
+						   part->next.next_offset, first - 1),
+				 errhint("Call kstream.reset() to build the table anew from what the log still holds.")));
+	part->end = end;
+	part->at_end = part->next.next_offset >= end;
+}
+
+/* A partition with something to read, and how much of it is taken. */
+typedef struct KsShare
+{
+	int			partition;
+	TimestampTz time;
+	int64		wanted;
+	int64		taken;
+} KsShare;
+
+/* qsort comparator: least partition time first. */
+static int
+compare_shares(const void *a, const void *b)
+{
+	const KsShare *x = a;
+	const KsShare *y = b;
+
+	if (x->time != y->time)
+		return x->time < y->time ? -1 : 1;
+	return x->partition - y->partition;
+}
+
+/*
+ * share_room
+ *		Shares the room of a batch between the partitions that have something to
+ *		read, in equal parts, and what one does not need between the others; the one
+ *		that is furthest behind in event time comes first.  So a long backlog of one
+ *		partition neither starves the others nor holds the watermark.
+ */
+static int
+share_room(const KsSource *source, int room, KsShare *shares)
+{
+	int			n = 0;
+	int			hungry;
+
+	for (int p = 0; p < source->nparts; p++)
+	{
+		const KsSourcePartition *part = &source->parts[p];
+
+		if (part->at_end)
+			continue;
+		shares[n].partition = p;
+		shares[n].time = part->next.stream_time;
+		shares[n].wanted = part->end - part->next.next_offset;
+		shares[n++].taken = 0;
+	}
+	qsort(shares, n, sizeof(KsShare), compare_shares);
+	for (hungry = n; room > 0 && hungry > 0;)
+	{
+		int			each = Max(room / hungry, 1);
+
+		hungry = 0;
+		for (int i = 0; i < n && room > 0; i++)
+		{
+			int			more = (int) Min(Min(shares[i].wanted - shares[i].taken, each), room);
+
+			shares[i].taken += more;
+			room -= more;
+			hungry += shares[i].taken < shares[i].wanted;
+		}
+	}
+	return n;
+}
+
 /* See source.h. */
 void
 ks_source_read_local(KsSource *source, MemoryContext cxt, int max_rows)
 {
 	Oid			relid = source->reader->def->relid;
 	int			n = ks_local_log_partitions(relid);
+	KsShare    *shares;
 
 	if (n > source->nparts)
 		add_partitions(source, n, NIL, "earliest");
 	new_batch(source, cxt);
 	source->drained = true;
 	for (int p = 0; p < source->nparts; p++)
+		look_at_local(source, p);
+	if (max_rows == 0)
+		return;
+	shares = palloc(sizeof(KsShare) * Max(source->nparts, 1));
+	n = share_room(source, max_rows, shares);
+	for (int i = 0; i < n; i++)
 	{
-		KsSourcePartition *part = &source->parts[p];
-		int64		first;
-		int64		end;
+		KsSourcePartition *part = &source->parts[shares[i].partition];
+		int64		next;
 
-		ks_local_log_range(relid, p, &first, &end);
-		part->end = end;
-		if (part->next.next_offset < first)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("records of stream %s partition %d were removed before they were read",
-							source->reader->def->relname, p),
-					 errdetail("Offsets " INT64_FORMAT " to " INT64_FORMAT " are gone.",
-							   part->next.next_offset, first - 1),
-					 errhint("Call kstream.reset() to build the table anew from what the log still holds.")));
-		if (part->next.next_offset < end && source->batch->nrows < max_rows)
-		{
-			int64		next = ks_local_log_read(source->batch, p, part->next.next_offset, end,
-												 max_rows - source->batch->nrows);
-
-			part->dirty = next != part->next.next_offset;
-			part->next.next_offset = next;
-		}
-		part->at_end = part->next.next_offset >= end;
+		if (shares[i].taken == 0)
+			continue;
+		next = ks_local_log_read(source->batch, shares[i].partition, part->next.next_offset, part->end,
+								 (int) shares[i].taken);
+		part->dirty = next != part->next.next_offset;
+		part->next.next_offset = next;
+		part->at_end = next >= part->end;
 	}
+	pfree(shares);
 }
 
 /* See source.h. */

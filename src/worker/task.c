@@ -367,7 +367,8 @@ source_time(const KsSource *source)
  *		Where streams are joined with each other, none is read ahead of the others
  *		in event time: what is read waits in a buffer for them.  This is about the
  *		size of the buffers only, so it ends where a source has nothing to read or
- *		is in trouble.
+ *		is in trouble.  One of which nothing is known that is left to read is
+ *		always looked at: what has come since may be far behind the others.
  */
 static bool
 is_held_back(KsTask *task, const KsSource *source)
@@ -375,7 +376,7 @@ is_held_back(KsTask *task, const KsSource *source)
 	TimestampTz time = source_time(source);
 	ListCell   *lc;
 
-	if (!ks_exec_joins_streams(task->exec))
+	if (!ks_exec_joins_streams(task->exec) || TIMESTAMP_IS_NOEND(time))
 		return false;
 	foreach(lc, task->sources)
 	{
@@ -616,7 +617,7 @@ stop_at(KsTask *task, List *bad)
 /*
  * read_local_sources
  *		Reads the local sources, now that there is a transaction.  Where there is no
- *		room left, a source is still looked at: is there anything to read?
+ *		room left, or a source is held back, it is still looked at: what is there to read?
  */
 static void
 read_local_sources(KsTask *task)
@@ -637,7 +638,7 @@ read_local_sources(KsTask *task)
 				continue;
 			if (is_held_back(task, source))
 			{
-				source->drained = false;
+				ks_source_read_local(source, task->batch_cxt, 0);
 				continue;
 			}
 			/* A fair share each of what are joined with each other. */

@@ -3,7 +3,7 @@
  *		How far event time has come for a query.
  *
  * A partition is idle when there was nothing to read in it for idle_timeout, and
- * at once when it has never had a record with a time.  One that lags behind
+ * at once when it has never had a record.  One that lags behind
  * because it is still being read is not idle: it holds the watermark, so that a
  * replay closes the same windows as the first reading did.  Nor does time count
  * in which a broker does not answer, since nobody knows what is there.
@@ -115,8 +115,7 @@ is_idle(const KsWatermark *wm, const KsSource *source, const KsSourcePartition *
 {
 	if (!is_read(source, part))
 		return false;
-	return TIMESTAMP_IS_NOBEGIN(part->next.stream_time) ||
-		quiet_us(wm, part, now) >= wm->idle_timeout_us;
+	return part->next.next_offset == 0 || quiet_us(wm, part, now) >= wm->idle_timeout_us;
 }
 
 /* What the partitions say, DT_NOBEGIN where they say nothing yet. */

@@ -1,7 +1,8 @@
 -- In which order streams and partitions are read, and from when on a partition is idle.
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS kstream;
 CREATE SCHEMA reading_order;
 SET search_path = reading_order, public;
-SET client_min_messages = warning;
 
 -- Two joined streams, both read to their ends; then one gets a long backlog and
 -- the other a short one over the same time.  Neither is read far ahead.

@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "base/clock.h"
 #include "base/faultpoint.h"
 #include "base/guc.h"
 #include "commands/extension.h"
@@ -313,7 +314,7 @@ add_hint(ErrorData *edata)
 void
 ks_runner_failed(KsRunner *r, ErrorData *edata)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 	long		delay_ms;
 
 	close_task(r);
@@ -395,7 +396,7 @@ open_body(void *arg)
 static void
 note_slow_open(KsRunner *r, TimestampTz start)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 	long		ms = TimestampDifferenceMilliseconds(start, now);
 
 	r->slow = ms >= KS_SLOW_OPEN_MS;
@@ -407,7 +408,7 @@ note_slow_open(KsRunner *r, TimestampTz start)
 bool
 ks_runner_open(KsRunner *r)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = ks_clock_now();
 	ErrorData  *edata;
 
 	if (r->slow && start < slow_open_after)
@@ -426,7 +427,7 @@ ks_runner_open(KsRunner *r)
 	}
 	if (r->task == NULL && r->publisher == NULL)
 	{
-		r->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOCK_RETRY_MS);
+		r->retry_at = TimestampTzPlusMilliseconds(ks_clock_now(), KS_LOCK_RETRY_MS);
 		return false;
 	}
 	KS_FAULT("after_open");
@@ -543,7 +544,7 @@ publish_partition(Oid source, const char *topic, int32 partition, int64 next_off
 void
 ks_runner_publish(KsRunner *r, bool force)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 
 	r->unpublished = true;
 	if (r->task == NULL ||
@@ -567,7 +568,7 @@ show_work(void *arg)
 		return;
 	ks_stat_state(r->id, r->generation, KS_STATE_RUNNING, NULL);
 	/* not in the place of what is shown after the commit */
-	if (GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(r->published_at, KS_PUBLISH_MS))
+	if (ks_clock_now() >= TimestampTzPlusMilliseconds(r->published_at, KS_PUBLISH_MS))
 		ks_task_visit_partitions(r->task, publish_partition, r);
 }
 
@@ -593,7 +594,7 @@ count_batch(KsRunner *r, const KsTaskProgress *progress, TimestampTz end)
 	int64		latency_us = -1;
 
 	if (!TIMESTAMP_NOT_FINITE(progress->newest) && progress->newest != 0)
-		latency_us = end - progress->newest;
+		latency_us = GetCurrentTimestamp() - progress->newest;
 	ks_stat_batch(r->id, progress->records, progress->rows_out, progress->dead,
 				  end - r->batch_at, latency_us);
 }
@@ -607,9 +608,9 @@ rest(KsRunner *r)
 
 	if (!ks_task_is_held_up(r->task))
 		tell_settled(r, true);
-	r->look_at = clock_ms > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), clock_ms) : 0;
+	r->look_at = clock_ms > 0 ? TimestampTzPlusMilliseconds(ks_clock_now(), clock_ms) : 0;
 	r->ready = look_again_ms > 0;
-	r->retry_at = r->ready ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), look_again_ms) : 0;
+	r->retry_at = r->ready ? TimestampTzPlusMilliseconds(ks_clock_now(), look_again_ms) : 0;
 	if ((r->failures > 0 || r->has_error) && !ks_task_caught_up(r->task))
 		return;
 	if (r->failures > 0 || r->conflicts > 0 || r->has_error)
@@ -626,7 +627,7 @@ run_batch(KsRunner *r)
 	ErrorData  *edata;
 
 	run.progress.newest = DT_NOBEGIN;
-	r->batch_at = GetCurrentTimestamp();
+	r->batch_at = ks_clock_now();
 	pgstat_report_activity(STATE_RUNNING, r->name);
 	edata = ks_guarded(batch_body, &run);
 	if (edata != NULL)
@@ -653,7 +654,7 @@ run_batch(KsRunner *r)
 		}
 		return;
 	}
-	count_batch(r, &run.progress, GetCurrentTimestamp());
+	count_batch(r, &run.progress, ks_clock_now());
 	ks_runner_healthy(r);
 	ks_stat_state(r->id, r->generation, KS_STATE_RUNNING, NULL);
 	ks_runner_publish(r, false);
@@ -710,7 +711,7 @@ ks_runner_serve_release(KsRunner *r)
 		return false;
 	release_query(r);
 	r->ready = true;
-	r->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOCK_RETRY_MS);
+	r->retry_at = TimestampTzPlusMilliseconds(ks_clock_now(), KS_LOCK_RETRY_MS);
 	return true;
 }
 

@@ -25,6 +25,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "stream/local_log.h"
 #include "worker/source.h"
 
@@ -194,7 +195,7 @@ add_partitions(KsSource *source, int n, List *stored, const char *start)
 			start_partition(source, part, p, start);
 	}
 	for (int p = source->nparts; p < n; p++)
-		source->parts[p].heard = GetCurrentTimestamp();
+		source->parts[p].heard = ks_clock_now();
 	/* Only now, when nothing can fail any more: what is assigned is read. */
 	for (int p = source->nparts; p < n && !def->local; p++)
 		ks_consumer_assign(source->consumer, def->topic, p, source->parts[p].stored.next_offset);
@@ -312,7 +313,7 @@ ks_source_connect(KsSource *source, bool patient)
 	else if (!ask_broker(source))
 		return false;
 	source->connected = true;
-	source->partitions_checked = GetCurrentTimestamp();
+	source->partitions_checked = ks_clock_now();
 	/* what is not there yet is new, and read from its beginning */
 	source->positions = NIL;
 	source->start = "earliest";
@@ -332,7 +333,7 @@ ks_source_close(KsSource *source)
 static void
 look_for_partitions(KsSource *source)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 	const char *why;
 
 	if (!TimestampDifferenceExceeds(source->partitions_checked, now, PARTITIONS_INTERVAL_MS) ||
@@ -453,7 +454,7 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("topic \"%s\" could not be read for a moment", source->reader->def->topic)));
 	source->drained = source->events->nevents < max_rows && source->events->bytes < MAX_BATCH_BYTES / 2;
-	now = GetCurrentTimestamp();
+	now = ks_clock_now();
 	for (int i = 0; i < source->events->nevents; i++)
 		take_event(source, &source->events->events[i], now);
 	for (int p = 0; p < source->nparts; p++)
@@ -647,7 +648,7 @@ void
 ks_source_store_keys(KsSource *source)
 {
 	KsBatch    *batch = source->batch;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 	KsDedupProgress *progress;
 
 	if (source->dedup == NULL)

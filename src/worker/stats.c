@@ -16,6 +16,7 @@
 
 #include <math.h>
 
+#include "base/clock.h"
 #include "base/shmem.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -291,7 +292,7 @@ ks_stat_release_wanted(int32 query)
 		return false;
 	until = q->release_until;
 	unlock_query_entry(q);
-	return until != 0 && until > GetCurrentTimestamp();
+	return until != 0 && until > ks_clock_now();
 }
 
 /* ks_stat_want_release: asks the worker that runs the query to give its lock away. */
@@ -299,7 +300,7 @@ int
 ks_stat_want_release(int32 query)
 {
 	KsQueryStat *q = lock_query_entry(query);
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_RELEASE_MS);
+	TimestampTz until = TimestampTzPlusMilliseconds(ks_clock_now(), KS_RELEASE_MS);
 	int			owner;
 
 	if (q == NULL)

@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/faultpoint.h"
 #include "base/guc.h"
 #include "catalog/sink_cat.h"
@@ -319,7 +320,7 @@ connect_sources(KsTask *task)
 static bool
 outbox_check_is_due(const KsTask *task)
 {
-	return TimestampDifferenceExceeds(task->outbox_checked, GetCurrentTimestamp(),
+	return TimestampDifferenceExceeds(task->outbox_checked, ks_clock_now(),
 									  task->outbox_full ? OUTBOX_FULL_MS : OUTBOX_CHECK_MS);
 }
 
@@ -330,7 +331,7 @@ check_outbox(KsTask *task)
 	ListCell   *lc;
 
 	task->outbox_full = false;
-	task->outbox_checked = GetCurrentTimestamp();
+	task->outbox_checked = ks_clock_now();
 	foreach(lc, ks_sinks_of_relation(task->query->relation))
 	{
 		if (ks_outbox_bytes(lfirst(lc)) > (int64) ks_outbox_max_bytes * 1024)

@@ -18,25 +18,14 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "worker/watermark.h"
 
 /* Looks again at most this often and at least this rarely. */
 #define MIN_WAIT_MS 10
 #define MAX_WAIT_MS 60000
-
-/* Microseconds of a clock that never jumps. */
-static int64
-monotonic_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64CONST(1000000) + now.tv_nsec / 1000;
-}
 
 /* See watermark.h. */
 void
@@ -157,7 +146,7 @@ current_watermark(const KsWatermark *wm, List *sources, int64 now)
 void
 ks_watermark_compute(KsWatermark *wm, List *sources)
 {
-	int64		now = monotonic_us();
+	int64		now = ks_clock_now();
 	TimestampTz current;
 	ListCell   *lc;
 
@@ -204,7 +193,7 @@ ks_watermark_stamp(KsWatermark *wm, List *sources, bool closed)
 int
 ks_watermark_wait_ms(const KsWatermark *wm, List *sources, TimestampTz next_close)
 {
-	int64		now = monotonic_us();
+	int64		now = ks_clock_now();
 	int64		wait_us = PG_INT64_MAX;
 	bool		all_idle = true;
 	ListCell   *lc;

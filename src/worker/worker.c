@@ -25,6 +25,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/guc.h"
 #include "base/version.h"
@@ -472,7 +473,7 @@ reload(void)
 		reload_failed(edata);
 		FreeErrorData(edata);
 		reload_wanted = true;
-		again = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_RELOAD_RETRY_MS);
+		again = TimestampTzPlusMilliseconds(ks_clock_now(), KS_RELOAD_RETRY_MS);
 	}
 	MemoryContextDelete(view.cxt);
 	return again;
@@ -542,11 +543,11 @@ run_ready(TimestampTz *next)
 		TimestampTz when;
 
 		(void) ks_runner_serve_release(r);
-		if (ks_runner_due(r, GetCurrentTimestamp(), &when))
+		if (ks_runner_due(r, ks_clock_now(), &when))
 			ks_runner_run(r);
 		if (r->changed)
 			reload_wanted = true;
-		if (ks_runner_due(r, GetCurrentTimestamp(), &when))
+		if (ks_runner_due(r, ks_clock_now(), &when))
 			again = true;
 		*next = earlier(*next, when);
 		if (got_sigterm || ConfigReloadPending)
@@ -689,7 +690,7 @@ worker_loop(void)
 	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "kstream worker",
 											  ALLOCSET_DEFAULT_SIZES);
 	TimestampTz reload_at = 0;
-	TimestampTz safety = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_SAFETY_MS);
+	TimestampTz safety = TimestampTzPlusMilliseconds(ks_clock_now(), KS_SAFETY_MS);
 
 	for (;;)
 	{
@@ -700,14 +701,14 @@ worker_loop(void)
 		MemoryContextReset(cxt);
 		MemoryContextSwitchTo(cxt);
 		obey_signals();
-		now = GetCurrentTimestamp();
+		now = ks_clock_now();
 		if (reload_wanted && now >= reload_at)
 			reload_at = reload();
 		safety = safety_net(now, safety);
 		again = run_ready(&next);
 		if (reload_wanted && reload_at == 0)
 			again = true;
-		now = GetCurrentTimestamp();
+		now = ks_clock_now();
 		if (again)
 			(void) pgstat_report_stat(false);
 		next = earlier(next, ks_trim(now));

@@ -92,6 +92,9 @@ close_task(KsRunner *r)
 {
 	ErrorData  *edata = NULL;
 
+	/* for how long nothing has come, above all: the next task goes on from there */
+	if (r->task != NULL)
+		ks_runner_publish(r, true);
 	if (r->task != NULL || r->publisher != NULL)
 		edata = ks_guarded(close_body, r);
 	if (edata != NULL)
@@ -531,13 +534,11 @@ tell_settled(KsRunner *r, bool settled)
 
 /* publish_partition: ks_task_visit_partitions' visitor. */
 static void
-publish_partition(Oid source, const char *topic, int32 partition, int64 next_offset,
-				  int64 end_offset, TimestampTz stream_time, void *arg)
+publish_partition(Oid source, int32 partition, const KsPartitionState *state, void *arg)
 {
 	KsRunner   *r = arg;
 
-	ks_stat_partition(r->id, source, partition, r->generation,
-					  next_offset, end_offset, stream_time);
+	ks_stat_partition(r->id, source, partition, r->generation, state);
 }
 
 /* ks_runner_publish: shows committed positions in shared memory; now and then, or by force. */

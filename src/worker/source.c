@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "stream/local_log.h"
 #include "worker/source.h"
+#include "worker/stats.h"
 
 /* Requests to a broker that has just answered another. */
 #define REQUEST_TIMEOUT_MS 5000
@@ -195,7 +196,10 @@ add_partitions(KsSource *source, int n, List *stored, const char *start)
 			start_partition(source, part, p, start);
 	}
 	for (int p = source->nparts; p < n; p++)
+	{
 		source->parts[p].heard = ks_clock_now();
+		source->parts[p].quiet_us = -1;
+	}
 	/* Only now, when nothing can fail any more: what is assigned is read. */
 	for (int p = source->nparts; p < n && !def->local; p++)
 		ks_consumer_assign(source->consumer, def->topic, p, source->parts[p].stored.next_offset);
@@ -237,6 +241,7 @@ ks_source_open(const KsQueryRow *query, Oid stream, List *stored)
 	ListCell   *lc;
 
 	source->cxt = cxt;
+	source->query = query->id;
 	source->reader = ks_reader_create(rel);
 	table_close(rel, NoLock);
 	def = source->reader->def;
@@ -257,6 +262,24 @@ ks_source_open(const KsQueryRow *query, Oid stream, List *stored)
 		source->consumer = ks_consumer_open(def->serverid, def->owner, psprintf("query %d", query->id));
 	MemoryContextSwitchTo(old);
 	return source;
+}
+
+/* No broker answers at first: nothing is known of the time before, neither now nor for the next task. */
+static void
+note_away(KsSource *source)
+{
+	ListCell   *lc;
+
+	if (source->was_away)
+		return;
+	source->was_away = true;
+	foreach(lc, source->positions)
+	{
+		KsPosition *pos = lfirst(lc);
+
+		if (pos->source == source->reader->def->relid)
+			ks_stat_forget_quiet(source->query, pos->source, pos->partition);
+	}
 }
 
 /*
@@ -294,6 +317,8 @@ ask_broker(KsSource *source)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	source->failed_requests = answered ? 0 : source->failed_requests + 1;
+	if (!answered && !source->connected)
+		note_away(source);
 	return answered;
 }
 

@@ -927,9 +927,15 @@ ks_task_visit_partitions(const KsTask *task, KsPartitionVisitor fn, void *arg)
 		for (int p = 0; p < source->nparts; p++)
 		{
 			KsSourcePartition *part = &source->parts[p];
+			KsPartitionState state = {
+				.next_offset = part->stored.next_offset,
+				.end_offset = part->end,
+				.stream_time = part->stored.stream_time,
+				.idle = task->watermark.needed ? part->idle : part->stored.next_offset >= part->end,
+				.quiet_us = part->quiet_us
+			};
 
-			fn(source->reader->def->relid, source->reader->def->topic, p, part->stored.next_offset,
-			   part->end, part->stored.stream_time, arg);
+			fn(source->reader->def->relid, p, &state, arg);
 		}
 	}
 }

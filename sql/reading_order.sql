@@ -69,4 +69,31 @@ TABLE patient;
 SELECT kstream.step('patient', 1000, '1 min');
 TABLE patient;
 
+-- A query does not begin before the tables of other queries that it looks up have
+-- been brought to where their streams ended: here a table of a table.
+SELECT kstream.create_stream('facts', 'k int', server => 'local', partitions => 2);
+INSERT INTO facts (k, _partition) SELECT i % 3, i % 2 FROM generate_series(1, 12) i;
+BEGIN;
+SELECT kstream.create_table_as('counted', 'SELECT k, count(*) AS n FROM facts GROUP BY k', primary_key => '{k}', paused => true);
+SELECT kstream.create_table_as('looked', 'SELECT f.k, c.n FROM facts f JOIN counted c ON c.k = f.k WHERE f._offset < 2', paused => true);
+CREATE VIEW seen AS SELECT n FROM looked;
+SELECT kstream.create_table_as('last', 'SELECT f.k FROM facts f WHERE 4 = (SELECT max(n) FROM seen)', paused => true);
+COMMIT;
+SELECT kstream.step('last'), kstream.step('looked'), kstream.step('counted', 10);
+SELECT kstream.step('last'), kstream.step('looked'), kstream.step('counted', 10);
+SELECT kstream.step('last'), kstream.step('looked'), kstream.step('last');
+SELECT k, n FROM looked ORDER BY 1, 2;
+SELECT count(*) FROM last;
+-- the same after a reset of all
+BEGIN;
+SELECT kstream.reset('counted'), kstream.reset('looked'), kstream.reset('last');
+COMMIT;
+SELECT kstream.step('last'), kstream.step('looked'), kstream.step('counted'), kstream.step('looked'), kstream.step('last');
+-- Tables that look up each other through a view: none waits.
+CREATE VIEW other AS SELECT 1 AS x;
+SELECT kstream.create_table_as('one', 'SELECT f.k FROM facts f, other o', paused => true);
+SELECT kstream.create_table_as('two', 'SELECT f.k FROM facts f WHERE EXISTS (SELECT FROM one)', paused => true);
+CREATE OR REPLACE VIEW other AS SELECT 1 AS x WHERE NOT EXISTS (SELECT FROM two WHERE k < 0);
+SELECT kstream.step('one', 1), kstream.step('two', 1);
+
 DROP SCHEMA reading_order CASCADE;

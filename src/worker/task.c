@@ -34,7 +34,7 @@
 #include "base/guc.h"
 #include "catalog/sink_cat.h"
 #include "exec/query_exec.h"
-#include "plan/analyze.h"
+#include "sql/verbs.h"
 #include "store/dead_letter.h"
 #include "store/join_buffer.h"
 #include "store/late_record.h"
@@ -147,15 +147,6 @@ end_bootstrap(KsTask *task)
 	task->timer_fd = -1;
 }
 
-/* The streams the query reads. */
-static List *
-query_streams(const KsQueryRow *query)
-{
-	if (OidIsValid(query->source))
-		return list_make1_oid(query->source);
-	return ks_analyze_view(query->view)->streams;
-}
-
 /* See task.h. */
 KsTask *
 ks_task_open(int32 query_id, bool in_worker)
@@ -183,7 +174,7 @@ ks_task_open(int32 query_id, bool in_worker)
 	UpdateActiveSnapshotCommandId();
 	task->exec = ks_exec_open(task->query);
 	stored = ks_positions_load(query_id);
-	foreach(lc, query_streams(task->query))
+	foreach(lc, ks_query_streams(task->query, NULL))
 	{
 		KsSource   *source = ks_source_open(task->query, lfirst_oid(lc), stored);
 
@@ -193,7 +184,7 @@ ks_task_open(int32 query_id, bool in_worker)
 	}
 	ks_watermark_init(&task->watermark, task->query, stored, in_worker);
 	task->watermark.needed = ks_exec_needs_watermark(task->exec);
-	task->bootstrap = ks_bootstrap_create(ks_exec_lookups(task->exec), stored);
+	task->bootstrap = ks_bootstrap_create(task->query, ks_exec_lookups(task->exec), stored);
 	make_eventfd(task);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(old);
@@ -955,9 +946,7 @@ ks_task_trouble(const KsTask *task)
 	}
 	if (task->outbox_full)
 		return "waiting for its outbox to be published (kstream.outbox_max_bytes)";
-	if (task->bootstrap != NULL)
-		return "waiting for the tables it looks up to be loaded";
-	return NULL;
+	return task->bootstrap != NULL ? ks_bootstrap_trouble(task->bootstrap) : NULL;
 }
 
 /* See task.h. */

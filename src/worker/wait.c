@@ -32,6 +32,7 @@
 #include "kafka/consumer.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "sql/verbs.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "store/join_buffer.h"
@@ -379,7 +380,7 @@ capture_ends(KsWait *wait, KsTarget *t)
 		capture_outbox(t);
 		return;
 	}
-	foreach(lc, ks_wait_sources(ks_query_load(t->id)))
+	foreach(lc, ks_query_streams(ks_query_load(t->id), NULL))
 	{
 		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
 		KsStreamDef *def = ks_stream_def_load(rel);

@@ -51,10 +51,10 @@ SELECT hm(w), n FROM c ORDER BY w;
 SELECT kstream.create_stream('p', 'ts timestamptz', server => 'local', "timestamp" => 'ts', partitions => 3);
 SELECT kstream.create_table_as('pf', $$SELECT kstream.tumble(ts, '1 min') AS w, count(*) AS n FROM p GROUP BY 1$$, emit => 'final', idle_timeout => '5 min', paused => true);
 INSERT INTO p (ts, _partition) VALUES ('2024-01-01 10:00', 0), ('2024-01-01 11:00', 0), ('2024-01-01 10:00:30', 1), ('2024-01-01 10:02', 1);
--- partition 0 is an hour ahead; partition 1 has not been read at all, and partition 2 is empty
-SELECT kstream.step('pf', 2), mark('pf'), (SELECT count(*) FROM pf) AS rows;
+-- partition 1 has not been read at all, and partition 2 is empty; then they are read side by side
 SELECT kstream.step('pf', 1), mark('pf'), (SELECT count(*) FROM pf) AS rows;
-SELECT kstream.step('pf', 1), mark('pf');
+SELECT kstream.step('pf', 1), mark('pf'), (SELECT count(*) FROM pf) AS rows;
+SELECT kstream.step('pf', 2), mark('pf');
 SELECT hm(w), n FROM pf ORDER BY w;
 SELECT late FROM kstream.stat_query WHERE name = 'pf';
 -- partition 1 goes silent, partition 0 goes on

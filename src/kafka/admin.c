@@ -81,20 +81,22 @@ ks_request_slice(KsRequest *req)
  * is being created).
  */
 static int
-ks_try_partition_count(KsClient *client, rd_kafka_topic_t *rkt, int slice,
-					   rd_kafka_resp_err_t *err)
+ks_try_partition_count(KsConsumer *consumer, const char *topic, int slice, rd_kafka_resp_err_t *err)
 {
 	const struct rd_kafka_metadata *md;
 	int			count = -1;
 
-	*err = rd_kafka_metadata(client->rk, 0, rkt, &md, slice);
+	*err = rd_kafka_metadata(ks_consumer_client(consumer)->rk, 0, ks_consumer_topic(consumer, topic), &md, slice);
 	if (*err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return -1;
 	if (md->topic_cnt == 1)
 	{
 		*err = md->topics[0].err;
 		if (*err == RD_KAFKA_RESP_ERR_NO_ERROR && md->topics[0].partition_cnt > 0)
+		{
 			count = md->topics[0].partition_cnt;
+			ks_consumer_note_leaders(consumer, &md->topics[0]);
+		}
 		else if (*err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
 			count = 0;
 	}
@@ -107,7 +109,6 @@ int
 ks_topic_partition_count(KsConsumer *consumer, const char *topic, int timeout_ms)
 {
 	KsClient   *client = ks_consumer_client(consumer);
-	rd_kafka_topic_t *rkt = ks_consumer_topic(consumer, topic);
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
 	KsRequest	req;
 	int			slice;
@@ -115,7 +116,7 @@ ks_topic_partition_count(KsConsumer *consumer, const char *topic, int timeout_ms
 	ks_request_begin(&req, client, timeout_ms);
 	while ((slice = ks_request_slice(&req)) > 0)
 	{
-		int			count = ks_try_partition_count(client, rkt, slice, &err);
+		int			count = ks_try_partition_count(consumer, topic, slice, &err);
 
 		if (count >= 0)
 		{
@@ -157,8 +158,7 @@ ks_topic_error(KsConsumer *consumer, const char *topic, rd_kafka_resp_err_t err)
 {
 	rd_kafka_resp_err_t said;
 
-	(void) ks_try_partition_count(ks_consumer_client(consumer), ks_consumer_topic(consumer, topic),
-								  KS_SLICE_MS, &said);
+	(void) ks_try_partition_count(consumer, topic, KS_SLICE_MS, &said);
 	if (said == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return err;
 	return ks_error_is_passing(said) && err >= RD_KAFKA_RESP_ERR_UNKNOWN ? err : said;

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kafka/answers.h"
 #include "kafka/caller.h"
 #include "kafka/client.h"
 #include "kafka/confbuild.h"
@@ -61,6 +62,7 @@ struct KsClientShared
 {
 	KsClient   *client;			/* main thread only; NULL: it is being destroyed */
 	pg_atomic_uint32 closed_sockets;
+	KsAnswers	answers;		/* of a consumer's brokers */
 };
 
 /* Clients of this process, and handles whose destruction is still under way. */
@@ -276,6 +278,13 @@ ks_client_closed_sockets(KsClient *client)
 	return pg_atomic_read_u32(&client->shared->closed_sockets);
 }
 
+/* What a consumer's brokers have answered. */
+KsAnswers *
+ks_client_answers(KsClient *client)
+{
+	return &client->shared->answers;
+}
+
 /* Calls rd_kafka_new with all signals blocked; takes conf over in every case. */
 static rd_kafka_t *
 ks_new_handle(KsClientRole role, rd_kafka_conf_t *conf, char *errstr, size_t errlen)
@@ -368,6 +377,8 @@ ks_client_start(KsClient *client, KsClientRole role, rd_kafka_conf_t *conf)
 	rd_kafka_conf_set_opaque(conf, client->shared);
 	rd_kafka_conf_set_error_cb(conf, ks_client_error_callback);
 	rd_kafka_conf_set_closesocket_cb(conf, ks_client_close_socket);
+	if (role == KS_CLIENT_CONSUMER)
+		ks_answers_hear(conf, &client->shared->answers);
 	client->transactional = role == KS_CLIENT_TRANSACTIONAL;
 	client->rk = ks_new_handle(role, conf, errstr, sizeof(errstr));
 	if (client->rk == NULL)

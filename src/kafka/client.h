@@ -12,6 +12,7 @@
 #include <librdkafka/rdkafka.h>
 
 #include "datatype/timestamp.h"
+#include "kafka/answers.h"
 #include "lib/ilist.h"
 #include "nodes/pg_list.h"
 
@@ -76,6 +77,7 @@ extern KsClient *ks_client_clone(KsClient *from, KsClientRole role, const char *
 								 KsConfAdjuster adjust, void *arg);
 extern rd_kafka_topic_t *ks_client_topic(KsClient *client, const char *name, void *opaque);
 extern rd_kafka_queue_t *ks_client_queue(KsClient *client);
+extern KsAnswers *ks_client_answers(KsClient *client);
 extern uint32 ks_client_closed_sockets(KsClient *client);
 extern int	ks_client_live_count(void);
 

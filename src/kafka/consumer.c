@@ -64,6 +64,8 @@ typedef struct KsTopic
 	rd_kafka_topic_t *rkt;
 	int			nparts;			/* length of parts */
 	KsPartition **parts;		/* NULL: never assigned */
+	int			nleaders;
+	int32	   *leaders;		/* brokers, by partition; -1: none */
 	TimestampTz silent_since;	/* nothing heard of it since; 0: heard */
 } KsTopic;
 
@@ -235,6 +237,49 @@ rd_kafka_topic_t *
 ks_consumer_topic(KsConsumer *consumer, const char *name)
 {
 	return ks_find_topic(consumer, name, true)->rkt;
+}
+
+/* What the brokers have said of a topic: remembers who leads its partitions.  Throws nothing. */
+void
+ks_consumer_note_leaders(KsConsumer *consumer, const rd_kafka_metadata_topic_t *metadata)
+{
+	KsTopic    *topic = ks_find_topic(consumer, metadata->topic, false);
+
+	if (topic == NULL)
+		return;
+	if (metadata->partition_cnt > topic->nleaders)
+	{
+		int32	   *leaders = MemoryContextAllocExtended(consumer->mcxt,
+														 sizeof(int32) * metadata->partition_cnt,
+														 MCXT_ALLOC_NO_OOM);
+
+		if (leaders == NULL)
+			return;
+		if (topic->leaders != NULL)
+			pfree(topic->leaders);
+		topic->leaders = leaders;
+		topic->nleaders = metadata->partition_cnt;
+	}
+	for (int i = 0; i < topic->nleaders; i++)
+		topic->leaders[i] = -1;
+	for (int i = 0; i < metadata->partition_cnt; i++)
+	{
+		const rd_kafka_metadata_partition_t *part = &metadata->partitions[i];
+
+		if (part->id >= 0 && part->id < topic->nleaders)
+			topic->leaders[part->id] = part->leader;
+	}
+}
+
+/* See consumer.h. */
+bool
+ks_consumer_answered(KsConsumer *consumer, const char *name, int32 partition,
+					 TimestampTz *since, TimestampTz *last)
+{
+	KsTopic    *topic = ks_find_topic(consumer, name, false);
+	int32		leader = topic != NULL && partition < topic->nleaders ? topic->leaders[partition] : -1;
+
+	return ks_answers_of(ks_client_answers(consumer->client), leader, since, last);
 }
 
 /* The partition of a topic, or NULL if it was never assigned. */

@@ -100,6 +100,14 @@ extern void ks_event_batch_free(KsEventBatch *batch);
 extern bool ks_consumer_broker_down(KsConsumer *consumer, const char **why);
 
 /*
+ * Since when the broker that leads the partition has answered fetches without a
+ * break, and when last (base/clock.h).  False if it has not yet.  Leaders are
+ * those that ks_topic_partition_count has found.
+ */
+extern bool ks_consumer_answered(KsConsumer *consumer, const char *topic, int32 partition,
+								 TimestampTz *since, TimestampTz *last);
+
+/*
  * True if since the last call some partition could not be fetched for a while
  * (no leader, or no such topic), so that what has been polled until now may come
  * from another topic of the same name.  Positions must then be checked anew.

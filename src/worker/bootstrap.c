@@ -1,81 +1,145 @@
 /*
  * bootstrap.c
- *		A query waits for the KTables it looks up before its first batch.
+ *		A query waits for the tables of other queries before its first batch.
  *
  * A stream joined with a table that is still being loaded would find rows
  * missing, and a lookup is never repeated.  So before its first batch a query
- * notes where the topics of its KTables end and waits until the tables have got
- * there.
+ * notes where the sources of the tables that it looks up end, topics of KTables
+ * and streams of others, and waits until the queries that keep the tables have
+ * got there.  A topic that does not exist has no end yet and is waited for, too.
+ *
+ * Where two queries look up each other's tables none can wait for the other, and
+ * none does.
  */
 #include "postgres.h"
 
 #include "access/table.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#include "catalog/query_cat.h"
 #include "catalog/stream_def.h"
 #include "kafka/consumer.h"
+#include "sql/verbs.h"
 #include "store/position.h"
+#include "stream/local_log.h"
 #include "worker/bootstrap.h"
 #include "worker/source.h"
 
 /* Requests to a broker that has just answered another, or that the caller waits for. */
 #define REQUEST_TIMEOUT_MS 5000
 
-typedef struct BootstrapTable
+/* A stream that a table looked up is made of. */
+typedef struct BootstrapSource
 {
-	int32		query;			/* the KTable's query */
-	KsStreamDef *def;			/* its source */
-	KsConsumer *consumer;		/* until the ends are noted */
+	int32		query;			/* that keeps the table */
+	const char *table;			/* its name */
+	KsStreamDef *def;
+	KsConsumer *consumer;		/* until the ends are noted; NULL: they are */
 	int			nparts;
-	int64	   *ends;
-} BootstrapTable;
+	int64	   *ends;			/* 0: nothing to wait for */
+} BootstrapSource;
 
 struct KsBootstrap
 {
 	MemoryContext cxt;
-	List	   *tables;			/* BootstrapTable * */
+	List	   *sources;		/* BootstrapSource * */
 	int			failed_requests;
+	char		trouble[320];	/* what is waited for */
 };
 
-/* A table to wait for, with a client to ask about its topic. */
-static BootstrapTable *
-add_table(const KsQueryRow *query)
-{
-	BootstrapTable *table = palloc0(sizeof(BootstrapTable));
-	Relation	rel = table_open(query->source, AccessShareLock);
+#define TROUBLE "waiting for the tables it looks up to be loaded"
 
-	table->query = query->id;
-	table->def = ks_stream_def_load(rel);
-	table_close(rel, NoLock);
-	table->consumer = ks_consumer_open(table->def->serverid, table->def->owner, "bootstrap");
-	return table;
+/* Notes where a local stream ends now. */
+static void
+note_local_ends(BootstrapSource *source)
+{
+	Oid			relid = source->def->relid;
+
+	source->nparts = ks_local_log_partitions(relid);
+	source->ends = palloc0(sizeof(int64) * Max(source->nparts, 1));
+	for (int p = 0; p < source->nparts; p++)
+	{
+		int64		first;
+		int64		end;
+
+		ks_local_log_range(relid, p, &first, &end);
+		if (end > first)
+			source->ends[p] = end;
+	}
 }
 
-/* Notes where the table's topic ends now. */
-static void
-note_ends(BootstrapTable *table, int first_timeout_ms)
+/* A stream to wait for, with a client to ask about its topic. */
+static BootstrapSource *
+add_source(const KsQueryRow *query, Oid stream)
 {
-	int			nparts = ks_topic_partition_count(table->consumer, table->def->topic, first_timeout_ms);
-	int64	   *ends = palloc(sizeof(int64) * Max(nparts, 1));
+	BootstrapSource *source = palloc0(sizeof(BootstrapSource));
+	Relation	rel = table_open(stream, AccessShareLock);
 
+	source->query = query->id;
+	source->table = get_rel_name(query->relation);
+	source->def = ks_stream_def_load(rel);
+	table_close(rel, NoLock);
+	if (source->def->local)
+		note_local_ends(source);
+	else
+		source->consumer = ks_consumer_open(source->def->serverid, source->def->owner, "bootstrap");
+	return source;
+}
+
+/* Notes where the topic ends now; false if there is none. */
+static bool
+note_topic_ends(BootstrapSource *source, int first_timeout_ms)
+{
+	int			nparts = ks_topic_partition_count(source->consumer, source->def->topic, first_timeout_ms);
+	int64	   *ends;
+
+	if (nparts == 0)
+		return false;
+	ends = palloc(sizeof(int64) * nparts);
 	for (int p = 0; p < nparts; p++)
 	{
 		int64		first;
 
-		ks_topic_offsets(table->consumer, table->def->topic, p, REQUEST_TIMEOUT_MS, &first, &ends[p]);
+		ks_topic_offsets(source->consumer, source->def->topic, p, REQUEST_TIMEOUT_MS, &first, &ends[p]);
 		/* An empty partition need not be waited for. */
 		if (ends[p] == first)
 			ends[p] = 0;
 	}
-	table->nparts = nparts;
-	table->ends = ends;
-	ks_consumer_close(table->consumer);
-	table->consumer = NULL;
+	source->nparts = nparts;
+	source->ends = ends;
+	ks_consumer_close(source->consumer);
+	source->consumer = NULL;
+	return true;
 }
 
-/* Notes the ends of all tables; returns false where no broker answers. */
+/* Notes the ends of all topics; false where one does not exist yet. */
+static bool
+note_ends(KsBootstrap *bootstrap, bool patient)
+{
+	bool		all = true;
+	ListCell   *lc;
+
+	foreach(lc, bootstrap->sources)
+	{
+		BootstrapSource *source = lfirst(lc);
+		int			timeout_ms;
+
+		if (source->consumer == NULL)
+			continue;
+		timeout_ms = patient ? REQUEST_TIMEOUT_MS :
+			ks_first_answer_ms(source->consumer, bootstrap->failed_requests);
+		if (note_topic_ends(source, timeout_ms))
+			continue;
+		snprintf(bootstrap->trouble, sizeof(bootstrap->trouble), TROUBLE ": %s, whose topic \"%s\" does not exist",
+				 source->table, source->def->topic);
+		all = false;
+	}
+	return all;
+}
+
+/* The same; false also where no broker answers. */
 static bool
 try_note_ends(KsBootstrap *bootstrap)
 {
@@ -83,16 +147,7 @@ try_note_ends(KsBootstrap *bootstrap)
 
 	PG_TRY();
 	{
-		ListCell   *lc;
-
-		foreach(lc, bootstrap->tables)
-		{
-			BootstrapTable *table = lfirst(lc);
-
-			if (table->consumer != NULL)
-				note_ends(table, ks_first_answer_ms(table->consumer, bootstrap->failed_requests));
-		}
-		answered = true;
+		answered = note_ends(bootstrap, false);
 	}
 	PG_CATCH();
 	{
@@ -114,22 +169,10 @@ bool
 ks_bootstrap_connect(KsBootstrap *bootstrap, bool patient)
 {
 	MemoryContext old = MemoryContextSwitchTo(bootstrap->cxt);
-	bool		answered = true;
-	ListCell   *lc;
+	bool		answered = patient ? note_ends(bootstrap, true) : try_note_ends(bootstrap);
 
-	if (!patient)
-	{
-		answered = try_note_ends(bootstrap);
-		bootstrap->failed_requests = answered ? 0 : bootstrap->failed_requests + 1;
-	}
-	foreach(lc, bootstrap->tables)
-	{
-		BootstrapTable *table = lfirst(lc);
-
-		if (patient && table->consumer != NULL)
-			note_ends(table, REQUEST_TIMEOUT_MS);
-	}
 	MemoryContextSwitchTo(old);
+	bootstrap->failed_requests = answered ? 0 : bootstrap->failed_requests + 1;
 	return answered;
 }
 
@@ -141,13 +184,45 @@ ks_bootstrap_failed_requests(const KsBootstrap *bootstrap)
 }
 
 /* See bootstrap.h. */
+const char *
+ks_bootstrap_trouble(const KsBootstrap *bootstrap)
+{
+	return bootstrap->trouble;
+}
+
+/* Does the query look up the relation, perhaps through tables of other queries? */
+static bool
+looks_up(const KsQueryRow *query, Oid relation, List **visited)
+{
+	List	   *lookups;
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (list_member_int(*visited, query->id))
+		return false;
+	*visited = lappend_int(*visited, query->id);
+	(void) ks_query_streams(query, &lookups);
+	if (list_member_oid(lookups, relation))
+		return true;
+	foreach(lc, lookups)
+	{
+		KsQueryRow *other = ks_query_load_by_relation(lfirst_oid(lc));
+
+		if (other != NULL && looks_up(other, relation, visited))
+			return true;
+	}
+	return false;
+}
+
+/* See bootstrap.h. */
 KsBootstrap *
-ks_bootstrap_create(List *lookups, List *positions)
+ks_bootstrap_create(const KsQueryRow *query, List *lookups, List *positions)
 {
 	KsBootstrap *bootstrap = palloc0(sizeof(KsBootstrap));
 	ListCell   *lc;
 
 	bootstrap->cxt = CurrentMemoryContext;
+	strlcpy(bootstrap->trouble, TROUBLE, sizeof(bootstrap->trouble));
 	foreach(lc, positions)
 	{
 		if (((KsPosition *) lfirst(lc))->records > 0)
@@ -155,30 +230,35 @@ ks_bootstrap_create(List *lookups, List *positions)
 	}
 	foreach(lc, lookups)
 	{
-		KsQueryRow *query = ks_query_load_by_relation(lfirst_oid(lc));
+		KsQueryRow *other = ks_query_load_by_relation(lfirst_oid(lc));
+		List	   *visited = NIL;
+		ListCell   *ls;
 
-		if (query != NULL && OidIsValid(query->source))
-			bootstrap->tables = lappend(bootstrap->tables, add_table(query));
+		if (other == NULL || looks_up(other, query->relation, &visited))
+			continue;
+		foreach(ls, ks_query_streams(other, NULL))
+			bootstrap->sources = lappend(bootstrap->sources, add_source(other, lfirst_oid(ls)));
 	}
-	return bootstrap->tables == NIL ? NULL : bootstrap;
+	return bootstrap->sources == NIL ? NULL : bootstrap;
 }
 
-/* Has one table got to the ends noted? */
+/* Has the query of the table got to the ends noted? */
 static bool
-table_done(const BootstrapTable *table)
+source_done(const BootstrapSource *source)
 {
-	List	   *positions = ks_positions_load(table->query);
+	List	   *positions = ks_positions_load(source->query);
 
-	for (int p = 0; p < table->nparts; p++)
+	for (int p = 0; p < source->nparts; p++)
 	{
-		bool		reached = table->ends[p] == 0;
+		bool		reached = source->ends[p] == 0;
 		ListCell   *lc;
 
 		foreach(lc, positions)
 		{
 			KsPosition *pos = lfirst(lc);
 
-			if (pos->partition == p && pos->next_offset >= table->ends[p])
+			if (pos->source == source->def->relid && pos->partition == p &&
+				pos->next_offset >= source->ends[p])
 				reached = true;
 		}
 		if (!reached)
@@ -193,10 +273,14 @@ ks_bootstrap_done(KsBootstrap *bootstrap)
 {
 	ListCell   *lc;
 
-	foreach(lc, bootstrap->tables)
+	foreach(lc, bootstrap->sources)
 	{
-		if (!table_done(lfirst(lc)))
-			return false;
+		BootstrapSource *source = lfirst(lc);
+
+		if (source_done(source))
+			continue;
+		snprintf(bootstrap->trouble, sizeof(bootstrap->trouble), TROUBLE ": %s", source->table);
+		return false;
 	}
 	return true;
 }

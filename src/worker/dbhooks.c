@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "catalog/pg_database.h"
@@ -90,9 +91,9 @@ database_to_leave(Node *stmt)
 static void
 wait_for_workers(Oid database)
 {
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_GRACE_MS);
+	TimestampTz end = TimestampTzPlusMilliseconds(ks_clock_now(), KS_GRACE_MS);
 
-	while (ks_database_workers(database) > 0 && GetCurrentTimestamp() < end)
+	while (ks_database_workers(database) > 0 && ks_clock_now() < end)
 	{
 		ks_workers_stop(database);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

@@ -21,6 +21,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "base/clock.h"
 #include "base/guc.h"
 #include "catalog/pg_database.h"
 #include "libpq/pqsignal.h"
@@ -276,7 +277,7 @@ wait_for_work(TimestampTz next)
 		timeout = KS_ATTACH_CHECK_MS;
 	if (next != 0)
 	{
-		long		until = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next);
+		long		until = TimestampDifferenceMilliseconds(ks_clock_now(), next);
 
 		timeout = timeout < 0 ? until : Min(timeout, until);
 	}
@@ -290,7 +291,7 @@ wait_for_work(TimestampTz next)
 static void
 launcher_loop(void)
 {
-	TimestampTz started = GetCurrentTimestamp();
+	TimestampTz started = ks_clock_now();
 	bool		collected = false;
 
 	for (;;)
@@ -300,7 +301,7 @@ launcher_loop(void)
 
 		obey_signals();
 		check_pending();
-		now = GetCurrentTimestamp();
+		now = ks_clock_now();
 		next = launch_workers(now);
 		if (!collected)
 		{

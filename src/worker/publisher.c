@@ -55,6 +55,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/faultpoint.h"
 #include "base/guc.h"
 #include "base/wal.h"
@@ -328,7 +329,7 @@ static KsProducerOutcome
 look(KsPublisher *p)
 {
 	KsProducerPosition before = p->kafka;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 	MemoryContext old;
 	KsProducerOutcome outcome;
 
@@ -514,7 +515,7 @@ searches(const KsPublisher *p)
 static bool
 keeps_pace(const KsPublisher *p)
 {
-	return !p->sink->exactly_once && !TimestampDifferenceExceeds(p->read_at, GetCurrentTimestamp(), KS_PACE_MS);
+	return !p->sink->exactly_once && !TimestampDifferenceExceeds(p->read_at, ks_clock_now(), KS_PACE_MS);
 }
 
 /* At least once: is it too early for the next run?  While a record is looked for one is on its way at a time. */
@@ -646,7 +647,7 @@ run_chain(KsPublisher *p)
 static void
 run_done(KsPublisher *p, int64 chain)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 
 	p->next.position += p->run.nrecords;
 	p->next.chain = chain;
@@ -701,7 +702,7 @@ take_acknowledged(KsPublisher *p)
 		RunEnd	   *end = linitial(p->run_ends);
 
 		p->done += (int) (end->position - p->next.position);
-		p->latency_us = GetCurrentTimestamp() - p->read_at;
+		p->latency_us = ks_clock_now() - p->read_at;
 		p->next.position = end->position;
 		p->next.chain = end->chain;
 		p->unstored = true;
@@ -726,7 +727,7 @@ note_position(KsPublisher *p)
 		return outcome;
 	/* that it could not be noted now is no reason to stop */
 	p->metadata = NULL;
-	p->heartbeat_at = GetCurrentTimestamp();
+	p->heartbeat_at = ks_clock_now();
 	p->state = p->run.nrecords > 0 ? PUB_FLUSH : PUB_IDLE;
 	return KS_PRODUCER_OK;
 }
@@ -741,7 +742,7 @@ flush(KsPublisher *p)
 	XLogFlush(p->flush_to);
 	if (ks_output_durability == KS_OUTPUT_REPLICATED && !ks_wal_replicated(p->flush_to))
 	{
-		if (TimestampDifferenceExceeds(p->read_at, GetCurrentTimestamp(), KS_LOOK_MS))
+		if (TimestampDifferenceExceeds(p->read_at, ks_clock_now(), KS_LOOK_MS))
 			p->trouble = "waiting for a synchronous standby";
 		return KS_PRODUCER_AGAIN;
 	}
@@ -760,14 +761,14 @@ static bool
 store_is_due(const KsPublisher *p)
 {
 	return p->unstored &&
-		(p->sink->exactly_once || searches(p) || TimestampDifferenceExceeds(p->stored_at, GetCurrentTimestamp(), KS_STORE_MS));
+		(p->sink->exactly_once || searches(p) || TimestampDifferenceExceeds(p->stored_at, ks_clock_now(), KS_STORE_MS));
 }
 
 /* Stores what is published and gets the next run. */
 static void
 store_and_read(KsPublisher *p)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 	KsSinkRow  *fresh;
 
 	p->storing = store_is_due(p);
@@ -822,7 +823,7 @@ ks_publisher_committed(KsPublisher *p)
 		if (p->located && p->sink->exactly_once && p->stored.resync != NULL)
 			p->state = PUB_SEND;
 		p->trouble = p->located ? NULL : "computing anew what was published before";
-		p->look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOOK_MS);
+		p->look_at = TimestampTzPlusMilliseconds(ks_clock_now(), KS_LOOK_MS);
 		return;
 	}
 	if (p->storing)
@@ -836,7 +837,7 @@ ks_publisher_committed(KsPublisher *p)
 	p->state = p->run.nrecords > 0 ? PUB_FLUSH : PUB_IDLE;
 	/* under load nothing is ever idle */
 	if (!p->sink->exactly_once &&
-		TimestampDifferenceExceeds(p->heartbeat_at, GetCurrentTimestamp(), KS_HEARTBEAT_MS))
+		TimestampDifferenceExceeds(p->heartbeat_at, ks_clock_now(), KS_HEARTBEAT_MS))
 		p->state = PUB_NOTE;
 }
 
@@ -858,7 +859,7 @@ count_partitions(KsPublisher *p)
 				 errhint("Create it, with the partitions it is to have; what is to be published waits in the outbox.")));
 	p->unstored |= count != p->next.partitions;
 	p->next.partitions = count;
-	p->counted_at = GetCurrentTimestamp();
+	p->counted_at = ks_clock_now();
 	p->state = p->located ? PUB_READ : PUB_LOCATE;
 	return KS_PRODUCER_OK;
 }
@@ -870,7 +871,7 @@ locate(KsPublisher *p)
 	MemoryContext old;
 	KsProducerOutcome outcome;
 
-	if (GetCurrentTimestamp() < p->look_at)
+	if (ks_clock_now() < p->look_at)
 		return KS_PRODUCER_AGAIN;
 	old = MemoryContextSwitchTo(p->cxt);
 	outcome = ks_producer_position(p->producer, p->target->topic, &p->kafka, KS_SLICE_MS);
@@ -884,7 +885,7 @@ locate(KsPublisher *p)
 static KsProducerOutcome
 idle(KsPublisher *p)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 
 	if (TimestampDifferenceExceeds(p->counted_at, now, KS_COUNT_MS))
 		p->state = PUB_COUNT;
@@ -1025,7 +1026,7 @@ call_at(const KsPublisher *p)
 		case PUB_READ:
 			if (keeps_pace(p))
 				return TimestampTzPlusMilliseconds(p->read_at, KS_PACE_MS);
-			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
+			return TimestampTzPlusMilliseconds(ks_clock_now(), 1000);
 		case PUB_IDLE:
 			at = TimestampTzPlusMilliseconds(p->heartbeat_at, KS_HEARTBEAT_MS);
 			if (p->bulky)
@@ -1034,9 +1035,9 @@ call_at(const KsPublisher *p)
 				at = Min(at, TimestampTzPlusMilliseconds(p->stored_at, KS_STORE_MS + 1));
 			return at;
 		case PUB_FLUSH:
-			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_STANDBY_MS);
+			return TimestampTzPlusMilliseconds(ks_clock_now(), KS_STANDBY_MS);
 		default:
-			return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
+			return TimestampTzPlusMilliseconds(ks_clock_now(), 1000);
 	}
 }
 
@@ -1044,7 +1045,7 @@ call_at(const KsPublisher *p)
 static bool
 trim_is_due(const KsPublisher *p)
 {
-	return p->bulky && TimestampDifferenceExceeds(p->trimmed_at, GetCurrentTimestamp(), KS_TRIM_IDLE_MS);
+	return p->bulky && TimestampDifferenceExceeds(p->trimmed_at, ks_clock_now(), KS_TRIM_IDLE_MS);
 }
 
 /* See publisher.h. */

@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "base/clock.h"
 #include "base/faultpoint.h"
 #include "base/guc.h"
 #include "commands/extension.h"
@@ -91,6 +92,9 @@ close_task(KsRunner *r)
 {
 	ErrorData  *edata = NULL;
 
+	/* for how long nothing has come, above all: the next task goes on from there */
+	if (r->task != NULL)
+		ks_runner_publish(r, true);
 	if (r->task != NULL || r->publisher != NULL)
 		edata = ks_guarded(close_body, r);
 	if (edata != NULL)
@@ -351,7 +355,7 @@ grow_batch(KsRunner *r)
 void
 ks_runner_failed(KsRunner *r, ErrorData *edata)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 	long		delay_ms;
 
 	close_task(r);
@@ -438,7 +442,7 @@ open_body(void *arg)
 static void
 note_slow_open(KsRunner *r, TimestampTz start)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 	long		ms = TimestampDifferenceMilliseconds(start, now);
 
 	r->slow = ms >= KS_SLOW_OPEN_MS;
@@ -450,7 +454,7 @@ note_slow_open(KsRunner *r, TimestampTz start)
 bool
 ks_runner_open(KsRunner *r)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = ks_clock_now();
 	ErrorData  *edata;
 
 	if (r->slow && start < slow_open_after)
@@ -469,7 +473,7 @@ ks_runner_open(KsRunner *r)
 	}
 	if (r->task == NULL && r->publisher == NULL)
 	{
-		r->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOCK_RETRY_MS);
+		r->retry_at = TimestampTzPlusMilliseconds(ks_clock_now(), KS_LOCK_RETRY_MS);
 		return false;
 	}
 	KS_FAULT("after_open");
@@ -566,20 +570,18 @@ tell_settled(KsRunner *r, bool settled)
 
 /* publish_partition: ks_task_visit_partitions' visitor. */
 static void
-publish_partition(Oid source, const char *topic, int32 partition, int64 next_offset,
-				  int64 end_offset, TimestampTz stream_time, void *arg)
+publish_partition(Oid source, int32 partition, const KsPartitionState *state, void *arg)
 {
 	KsRunner   *r = arg;
 
-	ks_stat_partition(r->id, source, partition, r->generation,
-					  next_offset, end_offset, stream_time);
+	ks_stat_partition(r->id, source, partition, r->generation, state);
 }
 
 /* ks_runner_publish: shows committed positions in shared memory; now and then, or by force. */
 void
 ks_runner_publish(KsRunner *r, bool force)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 
 	r->unpublished = true;
 	if (r->task == NULL ||
@@ -603,7 +605,7 @@ show_work(void *arg)
 		return;
 	ks_stat_state(r->id, r->generation, KS_STATE_RUNNING, NULL);
 	/* not in the place of what is shown after the commit */
-	if (GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(r->published_at, KS_PUBLISH_MS))
+	if (ks_clock_now() >= TimestampTzPlusMilliseconds(r->published_at, KS_PUBLISH_MS))
 		ks_task_visit_partitions(r->task, publish_partition, r);
 }
 
@@ -629,7 +631,7 @@ count_batch(KsRunner *r, const KsTaskProgress *progress, TimestampTz end)
 	int64		latency_us = -1;
 
 	if (!TIMESTAMP_NOT_FINITE(progress->newest) && progress->newest != 0)
-		latency_us = end - progress->newest;
+		latency_us = GetCurrentTimestamp() - progress->newest;
 	ks_stat_batch(r->id, progress->records, progress->rows_out, progress->dead,
 				  end - r->batch_at, latency_us);
 }
@@ -643,9 +645,9 @@ rest(KsRunner *r)
 
 	if (!ks_task_is_held_up(r->task))
 		tell_settled(r, true);
-	r->look_at = clock_ms > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), clock_ms) : 0;
+	r->look_at = clock_ms > 0 ? TimestampTzPlusMilliseconds(ks_clock_now(), clock_ms) : 0;
 	r->ready = look_again_ms > 0;
-	r->retry_at = r->ready ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), look_again_ms) : 0;
+	r->retry_at = r->ready ? TimestampTzPlusMilliseconds(ks_clock_now(), look_again_ms) : 0;
 	if ((r->failures > 0 || r->has_error) && !ks_task_caught_up(r->task))
 		return;
 	if (r->failures > 0 || r->conflicts > 0 || r->has_error)
@@ -662,7 +664,7 @@ run_batch(KsRunner *r)
 	ErrorData  *edata;
 
 	run.progress.newest = DT_NOBEGIN;
-	r->batch_at = GetCurrentTimestamp();
+	r->batch_at = ks_clock_now();
 	pgstat_report_activity(STATE_RUNNING, r->name);
 	edata = ks_guarded(batch_body, &run);
 	if (edata != NULL)
@@ -690,7 +692,7 @@ run_batch(KsRunner *r)
 		return;
 	}
 	grow_batch(r);
-	count_batch(r, &run.progress, GetCurrentTimestamp());
+	count_batch(r, &run.progress, ks_clock_now());
 	ks_runner_healthy(r);
 	ks_stat_state(r->id, r->generation, KS_STATE_RUNNING, NULL);
 	ks_runner_publish(r, false);
@@ -747,7 +749,7 @@ ks_runner_serve_release(KsRunner *r)
 		return false;
 	release_query(r);
 	r->ready = true;
-	r->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_LOCK_RETRY_MS);
+	r->retry_at = TimestampTzPlusMilliseconds(ks_clock_now(), KS_LOCK_RETRY_MS);
 	return true;
 }
 

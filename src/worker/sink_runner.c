@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "pgstat.h"
+#include "base/clock.h"
 #include "worker/runner.h"
 #include "worker/slots.h"
 #include "worker/stats.h"
@@ -89,7 +90,7 @@ void
 ks_sink_run(KsRunner *r)
 {
 	KsSinkTurn	turn = {r, KS_NEED_CALL};
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = ks_clock_now();
 	ErrorData  *edata;
 
 	r->batch_at = start;
@@ -109,7 +110,7 @@ ks_sink_run(KsRunner *r)
 			}
 		}
 	} while (edata == NULL && turn.need != KS_NEED_EVENT &&
-			 !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), KS_TURN_MS));
+			 !TimestampDifferenceExceeds(start, ks_clock_now(), KS_TURN_MS));
 	pgstat_report_activity(STATE_IDLE, NULL);
 	if (edata != NULL)
 	{

@@ -23,6 +23,7 @@
 
 #include <signal.h>
 
+#include "base/clock.h"
 #include "base/shmem.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
@@ -202,7 +203,7 @@ delay_next(KsDatabaseSlot *db, KsExitKind how)
 		delay_ms = Min(1000L << Min(db->failures, 6), KS_BACKOFF_MAX_MS);
 		db->failures++;
 	}
-	db->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
+	db->next_start = TimestampTzPlusMilliseconds(ks_clock_now(), delay_ms);
 }
 
 /* free_slot: the worker is gone. */
@@ -290,7 +291,7 @@ ks_database_forget(Oid database)
 	if (db != NULL && count_workers(database) == 0)
 		db->dboid = InvalidOid;
 	else if (db != NULL)
-		db->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_FORGET_PAUSE_MS);
+		db->next_start = TimestampTzPlusMilliseconds(ks_clock_now(), KS_FORGET_PAUSE_MS);
 	LWLockRelease(ks_lock(KS_LOCK_SLOTS));
 }
 

@@ -25,8 +25,10 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "stream/local_log.h"
 #include "worker/source.h"
+#include "worker/stats.h"
 
 /* Requests to a broker that has just answered another. */
 #define REQUEST_TIMEOUT_MS 5000
@@ -194,7 +196,10 @@ add_partitions(KsSource *source, int n, List *stored, const char *start)
 			start_partition(source, part, p, start);
 	}
 	for (int p = source->nparts; p < n; p++)
-		source->parts[p].heard = GetCurrentTimestamp();
+	{
+		source->parts[p].heard = ks_clock_now();
+		source->parts[p].quiet_us = -1;
+	}
 	/* Only now, when nothing can fail any more: what is assigned is read. */
 	for (int p = source->nparts; p < n && !def->local; p++)
 		ks_consumer_assign(source->consumer, def->topic, p, source->parts[p].stored.next_offset);
@@ -236,6 +241,7 @@ ks_source_open(const KsQueryRow *query, Oid stream, List *stored)
 	ListCell   *lc;
 
 	source->cxt = cxt;
+	source->query = query->id;
 	source->reader = ks_reader_create(rel);
 	table_close(rel, NoLock);
 	def = source->reader->def;
@@ -256,6 +262,24 @@ ks_source_open(const KsQueryRow *query, Oid stream, List *stored)
 		source->consumer = ks_consumer_open(def->serverid, def->owner, psprintf("query %d", query->id));
 	MemoryContextSwitchTo(old);
 	return source;
+}
+
+/* No broker answers at first: nothing is known of the time before, neither now nor for the next task. */
+static void
+note_away(KsSource *source)
+{
+	ListCell   *lc;
+
+	if (source->was_away)
+		return;
+	source->was_away = true;
+	foreach(lc, source->positions)
+	{
+		KsPosition *pos = lfirst(lc);
+
+		if (pos->source == source->reader->def->relid)
+			ks_stat_forget_quiet(source->query, pos->source, pos->partition);
+	}
 }
 
 /*
@@ -293,6 +317,8 @@ ask_broker(KsSource *source)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	source->failed_requests = answered ? 0 : source->failed_requests + 1;
+	if (!answered && !source->connected)
+		note_away(source);
 	return answered;
 }
 
@@ -312,7 +338,7 @@ ks_source_connect(KsSource *source, bool patient)
 	else if (!ask_broker(source))
 		return false;
 	source->connected = true;
-	source->partitions_checked = GetCurrentTimestamp();
+	source->partitions_checked = ks_clock_now();
 	/* what is not there yet is new, and read from its beginning */
 	source->positions = NIL;
 	source->start = "earliest";
@@ -332,7 +358,7 @@ ks_source_close(KsSource *source)
 static void
 look_for_partitions(KsSource *source)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 	const char *why;
 
 	if (!TimestampDifferenceExceeds(source->partitions_checked, now, PARTITIONS_INTERVAL_MS) ||
@@ -453,7 +479,7 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("topic \"%s\" could not be read for a moment", source->reader->def->topic)));
 	source->drained = source->events->nevents < max_rows && source->events->bytes < MAX_BATCH_BYTES / 2;
-	now = GetCurrentTimestamp();
+	now = ks_clock_now();
 	for (int i = 0; i < source->events->nevents; i++)
 		take_event(source, &source->events->events[i], now);
 	for (int p = 0; p < source->nparts; p++)
@@ -466,43 +492,122 @@ ks_source_fetch(KsSource *source, MemoryContext cxt, int max_rows)
 	MemoryContextSwitchTo(old);
 }
 
+/* Looks where a partition of a local log ends now, and whether what follows the position is still there. */
+static void
+look_at_local(KsSource *source, int p)
+{
+	KsSourcePartition *part = &source->parts[p];
+	int64		first;
+	int64		end;
+
+	ks_local_log_range(source->reader->def->relid, p, &first, &end);
+	if (part->next.next_offset < first)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("records of stream %s partition %d were removed before they were read",
+						source->reader->def->relname, p),
+				 errdetail("Offsets " INT64_FORMAT " to " INT64_FORMAT " are gone.",
+						   part->next.next_offset, first - 1),
+				 errhint("Call kstream.reset() to build the table anew from what the log still holds.")));
+	part->end = end;
+	part->at_end = part->next.next_offset >= end;
+}
+
+/* A partition with something to read, and how much of it is taken. */
+typedef struct KsShare
+{
+	int			partition;
+	TimestampTz time;
+	int64		wanted;
+	int64		taken;
+} KsShare;
+
+/* qsort comparator: least partition time first. */
+static int
+compare_shares(const void *a, const void *b)
+{
+	const KsShare *x = a;
+	const KsShare *y = b;
+
+	if (x->time != y->time)
+		return x->time < y->time ? -1 : 1;
+	return x->partition - y->partition;
+}
+
+/*
+ * share_room
+ *		Shares the room of a batch between the partitions that have something to
+ *		read, in equal parts, and what one does not need between the others; the one
+ *		that is furthest behind in event time comes first.  So a long backlog of one
+ *		partition neither starves the others nor holds the watermark.
+ */
+static int
+share_room(const KsSource *source, int room, KsShare *shares)
+{
+	int			n = 0;
+	int			hungry;
+
+	for (int p = 0; p < source->nparts; p++)
+	{
+		const KsSourcePartition *part = &source->parts[p];
+
+		if (part->at_end)
+			continue;
+		shares[n].partition = p;
+		shares[n].time = part->next.stream_time;
+		shares[n].wanted = part->end - part->next.next_offset;
+		shares[n++].taken = 0;
+	}
+	qsort(shares, n, sizeof(KsShare), compare_shares);
+	for (hungry = n; room > 0 && hungry > 0;)
+	{
+		int			each = Max(room / hungry, 1);
+
+		hungry = 0;
+		for (int i = 0; i < n && room > 0; i++)
+		{
+			int			more = (int) Min(Min(shares[i].wanted - shares[i].taken, each), room);
+
+			shares[i].taken += more;
+			room -= more;
+			hungry += shares[i].taken < shares[i].wanted;
+		}
+	}
+	return n;
+}
+
 /* See source.h. */
 void
 ks_source_read_local(KsSource *source, MemoryContext cxt, int max_rows)
 {
 	Oid			relid = source->reader->def->relid;
 	int			n = ks_local_log_partitions(relid);
+	KsShare    *shares;
 
 	if (n > source->nparts)
 		add_partitions(source, n, NIL, "earliest");
 	new_batch(source, cxt);
 	source->drained = true;
 	for (int p = 0; p < source->nparts; p++)
+		look_at_local(source, p);
+	if (max_rows == 0)
+		return;
+	shares = palloc(sizeof(KsShare) * Max(source->nparts, 1));
+	n = share_room(source, max_rows, shares);
+	for (int i = 0; i < n; i++)
 	{
-		KsSourcePartition *part = &source->parts[p];
-		int64		first;
-		int64		end;
+		KsSourcePartition *part = &source->parts[shares[i].partition];
+		int64		next;
 
-		ks_local_log_range(relid, p, &first, &end);
-		part->end = end;
-		if (part->next.next_offset < first)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("records of stream %s partition %d were removed before they were read",
-							source->reader->def->relname, p),
-					 errdetail("Offsets " INT64_FORMAT " to " INT64_FORMAT " are gone.",
-							   part->next.next_offset, first - 1),
-					 errhint("Call kstream.reset() to build the table anew from what the log still holds.")));
-		if (part->next.next_offset < end && source->batch->nrows < max_rows)
-		{
-			int64		next = ks_local_log_read(source->batch, p, part->next.next_offset, end,
-												 max_rows - source->batch->nrows);
-
-			part->dirty = next != part->next.next_offset;
-			part->next.next_offset = next;
-		}
-		part->at_end = part->next.next_offset >= end;
+		if (shares[i].taken == 0)
+			continue;
+		next = ks_local_log_read(source->batch, shares[i].partition, part->next.next_offset, part->end,
+								 (int) shares[i].taken);
+		part->dirty = next != part->next.next_offset;
+		part->next.next_offset = next;
+		part->at_end = next >= part->end;
 	}
+	pfree(shares);
 }
 
 /* See source.h. */
@@ -568,7 +673,7 @@ void
 ks_source_store_keys(KsSource *source)
 {
 	KsBatch    *batch = source->batch;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = ks_clock_now();
 	KsDedupProgress *progress;
 
 	if (source->dedup == NULL)

@@ -18,13 +18,15 @@ typedef struct KsSourcePartition
 	int64		end;			/* end of the partition as far as known, or -1 */
 	bool		at_end;			/* the client has reported the end, or nothing is left */
 	bool		idle;			/* does not hold the watermark, see watermark.c */
-	int64		quiet_since;	/* monotonic clock, µs: nothing came since then; 0: not known yet */
+	int64		quiet_us;		/* for how long nothing was there to read, as far as is known; -1: not looked yet */
+	TimestampTz quiet_to;		/* up to when that is counted (base/clock.h); 0: no answer yet */
 	TimestampTz heard;			/* when a record came last, or the source was opened; Kafka only */
 } KsSourcePartition;
 
 typedef struct KsSource
 {
 	MemoryContext cxt;
+	int32		query;
 	KsReader   *reader;
 	KsConsumer *consumer;		/* NULL: local stream */
 	KsDedup    *dedup;			/* NULL: the query takes duplicates too */
@@ -39,6 +41,7 @@ typedef struct KsSource
 	bool		drained;		/* the last fetch took all that had arrived */
 	bool		connected;		/* partitions are known and their positions checked */
 	int			failed_requests;	/* in a row, because no broker answered */
+	bool		was_away;		/* the broker did not answer at first */
 	TimestampTz partitions_checked;
 	char	   *pending_error;	/* raised when what came before it is processed */
 	int			pending_sqlstate;

@@ -16,6 +16,7 @@
 
 #include <math.h>
 
+#include "base/clock.h"
 #include "base/shmem.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -78,9 +79,7 @@ typedef struct KsPartitionStat
 	KsPartitionKey key;			/* must be first */
 	slock_t		mutex;
 	int32		generation;		/* of the query's definition */
-	int64		next_offset;
-	int64		end_offset;		/* -1: not known */
-	TimestampTz stream_time;	/* DT_NOBEGIN: none */
+	KsPartitionState state;
 } KsPartitionStat;
 
 static HTAB *queries = NULL;
@@ -291,7 +290,7 @@ ks_stat_release_wanted(int32 query)
 		return false;
 	until = q->release_until;
 	unlock_query_entry(q);
-	return until != 0 && until > GetCurrentTimestamp();
+	return until != 0 && until > ks_clock_now();
 }
 
 /* ks_stat_want_release: asks the worker that runs the query to give its lock away. */
@@ -299,7 +298,7 @@ int
 ks_stat_want_release(int32 query)
 {
 	KsQueryStat *q = lock_query_entry(query);
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_RELEASE_MS);
+	TimestampTz until = TimestampTzPlusMilliseconds(ks_clock_now(), KS_RELEASE_MS);
 	int			owner;
 
 	if (q == NULL)
@@ -338,6 +337,24 @@ ks_stat_state(int32 query, int32 generation, KsQueryState state, const char *det
 	strlcpy(q->status.message, detail ? detail : "", sizeof(q->status.message));
 	q->status.sqlstate[0] = '\0';
 	unlock_query_entry(q);
+}
+
+/*
+ * ks_stat_stopped: the query is not to run.  While a worker still has it, that
+ * one tells when it has given it up: others may have read the catalog earlier.
+ */
+void
+ks_stat_stopped(int32 query, int32 generation, KsQueryState state)
+{
+	KsQueryStat *q = lock_query_entry(query);
+	bool		owned;
+
+	if (q == NULL)
+		return;
+	owned = q->owner != 0;
+	unlock_query_entry(q);
+	if (!owned)
+		ks_stat_state(query, generation, state, NULL);
 }
 
 /* ks_stat_error: the query met an error; failed says whether that is its state now. */
@@ -385,21 +402,24 @@ ks_stat_batch(int32 query, int records, int rows_out, int dead, int64 batch_us, 
 
 /* set_partition: writes what is known, in an entry that is locked. */
 static void
-set_partition(KsPartitionStat *p, int32 generation, int64 next_offset,
-			  int64 end_offset, TimestampTz stream_time)
+set_partition(KsPartitionStat *p, int32 generation, const KsPartitionState *state)
 {
+	int64		quiet_us = state->quiet_us;
+
 	SpinLockAcquire(&p->mutex);
+	/* a task that has not looked yet knows no better than the one before it */
+	if (quiet_us < 0 && p->state.next_offset == state->next_offset)
+		quiet_us = p->state.quiet_us;
 	p->generation = generation;
-	p->next_offset = next_offset;
-	p->end_offset = end_offset;
-	p->stream_time = stream_time;
+	p->state = *state;
+	p->state.quiet_us = quiet_us;
 	SpinLockRelease(&p->mutex);
 }
 
-/* ks_stat_partition: where the query is in a partition; everything before next_offset is committed. */
+/* ks_stat_partition: where the query is in a partition. */
 void
 ks_stat_partition(int32 query, Oid source, int32 partition, int32 generation,
-				  int64 next_offset, int64 end_offset, TimestampTz stream_time)
+				  const KsPartitionState *state)
 {
 	KsPartitionKey key = {MyDatabaseId, query, source, partition};
 	KsPartitionStat *p;
@@ -408,7 +428,7 @@ ks_stat_partition(int32 query, Oid source, int32 partition, int32 generation,
 	LWLockAcquire(ks_lock(KS_LOCK_STATS), LW_SHARED);
 	p = hash_search(partitions, &key, HASH_FIND, NULL);
 	if (p != NULL)
-		set_partition(p, generation, next_offset, end_offset, stream_time);
+		set_partition(p, generation, state);
 	LWLockRelease(ks_lock(KS_LOCK_STATS));
 	if (p != NULL)
 		return;
@@ -418,8 +438,11 @@ ks_stat_partition(int32 query, Oid source, int32 partition, int32 generation,
 	if (p != NULL)
 	{
 		if (!found)
+		{
 			SpinLockInit(&p->mutex);
-		set_partition(p, generation, next_offset, end_offset, stream_time);
+			p->state.next_offset = -1;
+		}
+		set_partition(p, generation, state);
 	}
 	LWLockRelease(ks_lock(KS_LOCK_STATS));
 }
@@ -436,7 +459,11 @@ is_kept(int32 query, const int32 *kept, int nkept)
 	return false;
 }
 
-/* keep_only: removes the entries of a database's queries that are not in the list. */
+/*
+ * keep_only: removes the entries of a database's queries that are not in the list.
+ * What a worker has claimed stays: it may be newer than the list, and if it is
+ * not, its worker gives it up and then comes here itself.
+ */
 static void
 keep_only(Oid dboid, const int32 *kept, int nkept)
 {
@@ -448,13 +475,15 @@ keep_only(Oid dboid, const int32 *kept, int nkept)
 	hash_seq_init(&scan, queries);
 	while ((q = hash_seq_search(&scan)) != NULL)
 	{
-		if (q->key.dboid == dboid && !is_kept(q->key.query, kept, nkept))
+		if (q->key.dboid == dboid && q->owner == 0 && !is_kept(q->key.query, kept, nkept))
 			hash_search(queries, &q->key, HASH_REMOVE, NULL);
 	}
 	hash_seq_init(&scan, partitions);
 	while ((p = hash_seq_search(&scan)) != NULL)
 	{
-		if (p->key.dboid == dboid && !is_kept(p->key.query, kept, nkept))
+		KsQueryKey	key = {p->key.dboid, p->key.query};
+
+		if (p->key.dboid == dboid && hash_search(queries, &key, HASH_FIND, NULL) == NULL)
 			hash_search(partitions, &p->key, HASH_REMOVE, NULL);
 	}
 	LWLockRelease(ks_lock(KS_LOCK_STATS));
@@ -513,27 +542,68 @@ ks_stat_status(int32 query, KsQueryStatus *status)
 	return true;
 }
 
-/* ks_stat_position: the committed position of a running query, or -1. */
-int64
-ks_stat_position(int32 query, Oid source, int32 partition, int32 generation)
+/* read_partition: a copy of what is shown of a partition; false if nothing is. */
+static bool
+read_partition(int32 query, Oid source, int32 partition, KsPartitionStat *copy)
 {
 	KsPartitionKey key = {MyDatabaseId, query, source, partition};
 	KsPartitionStat *p;
-	int64		position = -1;
 
 	if (!ks_shmem_ready())
-		return -1;
+		return false;
 	LWLockAcquire(ks_lock(KS_LOCK_STATS), LW_SHARED);
 	p = hash_search(partitions, &key, HASH_FIND, NULL);
 	if (p != NULL)
 	{
 		SpinLockAcquire(&p->mutex);
-		if (p->generation == generation)
-			position = p->next_offset;
+		*copy = *p;
 		SpinLockRelease(&p->mutex);
 	}
 	LWLockRelease(ks_lock(KS_LOCK_STATS));
-	return position;
+	return p != NULL;
+}
+
+/* ks_stat_position: the committed position of a running query, or -1. */
+int64
+ks_stat_position(int32 query, Oid source, int32 partition, int32 generation)
+{
+	KsPartitionStat p;
+
+	if (!read_partition(query, source, partition, &p) || p.generation != generation)
+		return -1;
+	return p.state.next_offset;
+}
+
+/* ks_stat_quiet: see stats.h. */
+bool
+ks_stat_quiet(int32 query, Oid source, int32 partition, int64 next_offset, int64 *quiet_us)
+{
+	KsPartitionStat p;
+
+	if (!read_partition(query, source, partition, &p) || p.state.next_offset != next_offset)
+		return false;
+	*quiet_us = p.state.quiet_us;
+	return *quiet_us >= 0;
+}
+
+/* ks_stat_forget_quiet: see stats.h. */
+void
+ks_stat_forget_quiet(int32 query, Oid source, int32 partition)
+{
+	KsPartitionKey key = {MyDatabaseId, query, source, partition};
+	KsPartitionStat *p;
+
+	if (!ks_shmem_ready())
+		return;
+	LWLockAcquire(ks_lock(KS_LOCK_STATS), LW_SHARED);
+	p = hash_search(partitions, &key, HASH_FIND, NULL);
+	if (p != NULL)
+	{
+		SpinLockAcquire(&p->mutex);
+		p->state.quiet_us = 0;
+		SpinLockRelease(&p->mutex);
+	}
+	LWLockRelease(ks_lock(KS_LOCK_STATS));
 }
 
 /* state_name: as the view shows it. */
@@ -639,13 +709,13 @@ put_partition(ReturnSetInfo *rsinfo, const KsPartitionStat *p)
 	values[0] = Int32GetDatum(p->key.query);
 	values[1] = ObjectIdGetDatum(p->key.source);
 	values[2] = Int32GetDatum(p->key.partition);
-	values[3] = Int64GetDatum(p->next_offset);
-	values[4] = Int64GetDatum(p->end_offset);
-	nulls[4] = p->end_offset < 0;
-	values[5] = TimestampTzGetDatum(p->stream_time);
-	nulls[5] = TIMESTAMP_IS_NOBEGIN(p->stream_time);
-	values[6] = BoolGetDatum(p->next_offset >= p->end_offset);
-	nulls[6] = p->end_offset < 0;
+	values[3] = Int64GetDatum(p->state.next_offset);
+	values[4] = Int64GetDatum(p->state.end_offset);
+	nulls[4] = p->state.end_offset < 0;
+	values[5] = TimestampTzGetDatum(p->state.stream_time);
+	nulls[5] = TIMESTAMP_IS_NOBEGIN(p->state.stream_time);
+	values[6] = BoolGetDatum(p->state.idle);
+	nulls[6] = p->state.end_offset < 0;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

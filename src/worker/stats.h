@@ -30,9 +30,19 @@ typedef struct KsQueryStatus
 	char		message[512];	/* last error, or what it waits for */
 } KsQueryStatus;
 
+/* Where a query is in a partition; everything before next_offset is committed. */
+typedef struct KsPartitionState
+{
+	int64		next_offset;
+	int64		end_offset;		/* as far as known; -1: not known */
+	TimestampTz stream_time;	/* DT_NOBEGIN: none */
+	bool		idle;			/* does not hold the watermark; where there is none, is read to its end */
+	int64		quiet_us;		/* see watermark.c; -1: not known */
+} KsPartitionState;
+
 extern void ks_stats_init(void);
 
-/* Worker: claims.  A query is run by the worker that has claimed it. */
+/* Worker: claims.  A query is run by the worker that has claimed it; claiming again tells whether it still is. */
 extern bool ks_stat_claim(int32 query);
 extern void ks_stat_unclaim(int32 query);
 extern void ks_stat_unclaim_all(void);
@@ -40,11 +50,15 @@ extern bool ks_stat_release_wanted(int32 query);
 
 /* Worker: what happened. */
 extern void ks_stat_state(int32 query, int32 generation, KsQueryState state, const char *detail);
+extern void ks_stat_stopped(int32 query, int32 generation, KsQueryState state);
 extern void ks_stat_error(int32 query, int32 generation, bool failed, int sqlstate, const char *message);
 extern void ks_stat_batch(int32 query, int records, int rows_out, int dead,
 						  int64 batch_us, int64 latency_us);
 extern void ks_stat_partition(int32 query, Oid source, int32 partition, int32 generation,
-							  int64 next_offset, int64 end_offset, TimestampTz stream_time);
+							  const KsPartitionState *state);
+/* For how long nothing was there to read at next_offset, as a task has shown that was there; false: not known. */
+extern bool ks_stat_quiet(int32 query, Oid source, int32 partition, int64 next_offset, int64 *quiet_us);
+extern void ks_stat_forget_quiet(int32 query, Oid source, int32 partition);
 /* Is nothing left to be closed by the watermark of what is committed? */
 extern void ks_stat_settled(int32 query, bool settled);
 extern void ks_stat_keep(const int32 *queries, int nqueries);

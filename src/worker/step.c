@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "base/clock.h"
 #include "catalog/query_cat.h"
 #include "sql/ddl_util.h"
 #include "worker/task.h"
@@ -48,13 +49,13 @@ lock_query(const KsQueryRow *query)
 static bool
 fetch_batch(KsTask *task, int max_rows)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = ks_clock_now();
 
 	while (!ks_task_fetch(task, max_rows))
 	{
 		if (ks_task_caught_up(task))
 			return false;
-		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), STEP_TIMEOUT_MS))
+		if (TimestampDifferenceExceeds(start, ks_clock_now(), STEP_TIMEOUT_MS))
 			return false;
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 								 ks_task_eventfd(task), 100, PG_WAIT_EXTENSION);

@@ -29,11 +29,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/faultpoint.h"
 #include "base/guc.h"
 #include "catalog/sink_cat.h"
 #include "exec/query_exec.h"
-#include "plan/analyze.h"
+#include "sql/verbs.h"
 #include "store/dead_letter.h"
 #include "store/join_buffer.h"
 #include "store/late_record.h"
@@ -146,15 +147,6 @@ end_bootstrap(KsTask *task)
 	task->timer_fd = -1;
 }
 
-/* The streams the query reads. */
-static List *
-query_streams(const KsQueryRow *query)
-{
-	if (OidIsValid(query->source))
-		return list_make1_oid(query->source);
-	return ks_analyze_view(query->view)->streams;
-}
-
 /* See task.h. */
 KsTask *
 ks_task_open(int32 query_id, bool in_worker)
@@ -182,7 +174,7 @@ ks_task_open(int32 query_id, bool in_worker)
 	UpdateActiveSnapshotCommandId();
 	task->exec = ks_exec_open(task->query);
 	stored = ks_positions_load(query_id);
-	foreach(lc, query_streams(task->query))
+	foreach(lc, ks_query_streams(task->query, NULL))
 	{
 		KsSource   *source = ks_source_open(task->query, lfirst_oid(lc), stored);
 
@@ -192,7 +184,7 @@ ks_task_open(int32 query_id, bool in_worker)
 	}
 	ks_watermark_init(&task->watermark, task->query, stored, in_worker);
 	task->watermark.needed = ks_exec_needs_watermark(task->exec);
-	task->bootstrap = ks_bootstrap_create(ks_exec_lookups(task->exec), stored);
+	task->bootstrap = ks_bootstrap_create(task->query, ks_exec_lookups(task->exec), stored);
 	make_eventfd(task);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(old);
@@ -319,7 +311,7 @@ connect_sources(KsTask *task)
 static bool
 outbox_check_is_due(const KsTask *task)
 {
-	return TimestampDifferenceExceeds(task->outbox_checked, GetCurrentTimestamp(),
+	return TimestampDifferenceExceeds(task->outbox_checked, ks_clock_now(),
 									  task->outbox_full ? OUTBOX_FULL_MS : OUTBOX_CHECK_MS);
 }
 
@@ -330,7 +322,7 @@ check_outbox(KsTask *task)
 	ListCell   *lc;
 
 	task->outbox_full = false;
-	task->outbox_checked = GetCurrentTimestamp();
+	task->outbox_checked = ks_clock_now();
 	foreach(lc, ks_sinks_of_relation(task->query->relation))
 	{
 		if (ks_outbox_bytes(lfirst(lc)) > (int64) ks_outbox_max_bytes * 1024)
@@ -367,7 +359,8 @@ source_time(const KsSource *source)
  *		Where streams are joined with each other, none is read ahead of the others
  *		in event time: what is read waits in a buffer for them.  This is about the
  *		size of the buffers only, so it ends where a source has nothing to read or
- *		is in trouble.
+ *		is in trouble.  One of which nothing is known that is left to read is
+ *		always looked at: what has come since may be far behind the others.
  */
 static bool
 is_held_back(KsTask *task, const KsSource *source)
@@ -375,7 +368,7 @@ is_held_back(KsTask *task, const KsSource *source)
 	TimestampTz time = source_time(source);
 	ListCell   *lc;
 
-	if (!ks_exec_joins_streams(task->exec))
+	if (!ks_exec_joins_streams(task->exec) || TIMESTAMP_IS_NOEND(time))
 		return false;
 	foreach(lc, task->sources)
 	{
@@ -633,7 +626,7 @@ stop_at(KsTask *task, List *bad)
 /*
  * read_local_sources
  *		Reads the local sources, now that there is a transaction.  Where there is no
- *		room left, a source is still looked at: is there anything to read?
+ *		room left, or a source is held back, it is still looked at: what is there to read?
  */
 static void
 read_local_sources(KsTask *task)
@@ -654,7 +647,7 @@ read_local_sources(KsTask *task)
 				continue;
 			if (is_held_back(task, source))
 			{
-				source->drained = false;
+				ks_source_read_local(source, task->batch_cxt, 0);
 				continue;
 			}
 			/* A fair share each of what are joined with each other. */
@@ -976,9 +969,15 @@ ks_task_visit_partitions(const KsTask *task, KsPartitionVisitor fn, void *arg)
 		for (int p = 0; p < source->nparts; p++)
 		{
 			KsSourcePartition *part = &source->parts[p];
+			KsPartitionState state = {
+				.next_offset = part->stored.next_offset,
+				.end_offset = part->end,
+				.stream_time = part->stored.stream_time,
+				.idle = task->watermark.needed ? part->idle : part->stored.next_offset >= part->end,
+				.quiet_us = part->quiet_us
+			};
 
-			fn(source->reader->def->relid, source->reader->def->topic, p, part->stored.next_offset,
-			   part->end, part->stored.stream_time, arg);
+			fn(source->reader->def->relid, p, &state, arg);
 		}
 	}
 }
@@ -998,9 +997,7 @@ ks_task_trouble(const KsTask *task)
 	}
 	if (task->outbox_full)
 		return "waiting for its outbox to be published (kstream.outbox_max_bytes)";
-	if (task->bootstrap != NULL)
-		return "waiting for the tables it looks up to be loaded";
-	return NULL;
+	return task->bootstrap != NULL ? ks_bootstrap_trouble(task->bootstrap) : NULL;
 }
 
 /* See task.h. */

@@ -11,6 +11,7 @@
 #define KS_TASK_H
 
 #include "catalog/query_cat.h"
+#include "worker/stats.h"
 
 typedef struct KsTask KsTask;
 
@@ -69,9 +70,8 @@ extern bool ks_task_is_held_up(const KsTask *task);
 /* True if everything known to be in the sources is processed. */
 extern bool ks_task_caught_up(const KsTask *task);
 
-/* For stat_partition: calls fn for each partition, with the end offset known to the client (-1 unknown). */
-typedef void (*KsPartitionVisitor) (Oid source, const char *topic, int32 partition, int64 next_offset,
-									int64 end_offset, TimestampTz stream_time, void *arg);
+/* For stat_partition: calls fn for each partition. */
+typedef void (*KsPartitionVisitor) (Oid source, int32 partition, const KsPartitionState *state, void *arg);
 extern void ks_task_visit_partitions(const KsTask *task, KsPartitionVisitor fn, void *arg);
 
 /* After how many ms to fetch again though no event tells to, because no broker has answered yet; 0: never. */

@@ -32,6 +32,7 @@
 #include "kafka/consumer.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "sql/verbs.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "store/join_buffer.h"
@@ -269,6 +270,15 @@ add_topic_ends(KsWait *wait, KsTarget *t, const KsStreamDef *def)
 	}
 }
 
+/* no_worker_hint: why a query that nobody has looked at may wait. */
+static const char *
+no_worker_hint(void)
+{
+	if (ks_database_workers(MyDatabaseId) == 0)
+		return "No worker has taken it yet; see max_worker_processes, which the databases of the server share.";
+	return "No worker has taken it yet; the server's log may say why.";
+}
+
 /* timed_out: raises KS001. */
 static void
 timed_out(const KsTarget *t, const char *detail)
@@ -280,7 +290,7 @@ timed_out(const KsTarget *t, const char *detail)
 			(errcode(KS_ERRCODE_WAIT_TIMEOUT),
 			 errmsg("timed out waiting for %s %s", what_is(t), t->name),
 			 errdetail_internal("%s", detail),
-			 !known ? errhint("No worker has taken it yet; see max_worker_processes, which the databases of the server share.") :
+			 !known ? errhint("%s", no_worker_hint()) :
 			 status.message[0] != '\0' ? errhint("It waits: %s.", status.message) : 0));
 }
 
@@ -370,7 +380,7 @@ capture_ends(KsWait *wait, KsTarget *t)
 		capture_outbox(t);
 		return;
 	}
-	foreach(lc, ks_wait_sources(ks_query_load(t->id)))
+	foreach(lc, ks_query_streams(ks_query_load(t->id), NULL))
 	{
 		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
 		KsStreamDef *def = ks_stream_def_load(rel);

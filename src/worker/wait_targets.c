@@ -28,20 +28,11 @@
 #include "catalog/query_cat.h"
 #include "catalog/sink_cat.h"
 #include "catalog/stream_def.h"
-#include "plan/analyze.h"
+#include "sql/verbs.h"
 #include "worker/wait_targets.h"
 
 static KsTarget *visit_query(List **targets, int32 id);
 static KsTarget *visit_sink(List **targets, const KsSinkRow *sink);
-
-/* See wait_targets.h. */
-List *
-ks_wait_sources(const KsQueryRow *row)
-{
-	if (OidIsValid(row->source))
-		return list_make1_oid(row->source);
-	return ks_analyze_view(row->view)->streams;
-}
 
 /* The target that is there already, or NULL. */
 static KsTarget *
@@ -139,7 +130,7 @@ visit_query(List **targets, int32 id)
 	if (row == NULL)
 		return NULL;
 	t = add_target(targets, id, false, row->relation, ks_query_display_name(row));
-	foreach(lc, ks_wait_sources(row))
+	foreach(lc, ks_query_streams(row, NULL))
 		level = Max(level, visit_feeders(targets, lfirst_oid(lc), true));
 	t->level = level + 1;
 	return t;

@@ -25,6 +25,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/guc.h"
 #include "base/version.h"
@@ -320,8 +321,8 @@ show_stopped(KsCatalogView *view)
 
 		ids[i] = w->id;
 		if (!w->runnable)
-			ks_stat_state(w->id, w->generation,
-						  w->paused ? KS_STATE_PAUSED : KS_STATE_BLOCKED, NULL);
+			ks_stat_stopped(w->id, w->generation,
+							w->paused ? KS_STATE_PAUSED : KS_STATE_BLOCKED);
 	}
 	ks_stat_keep(ids, view->nqueries);
 	pfree(ids);
@@ -348,7 +349,10 @@ add_runner(KsRunnable *w)
 	MemoryContextSwitchTo(old);
 }
 
-/* drop_changed: closes runners whose query is gone, stopped or changed; changed ones start anew. */
+/*
+ * drop_changed: closes runners whose query is gone, stopped, changed, or no
+ * longer this worker's; changed ones start anew.
+ */
 static void
 drop_changed(KsCatalogView *view)
 {
@@ -360,7 +364,7 @@ drop_changed(KsCatalogView *view)
 		KsRunner   *r = lfirst(lc);
 		KsRunnable *w = find_wanted(view, r->id);
 
-		if (w == NULL || !w->runnable)
+		if (w == NULL || !w->runnable || !ks_stat_claim(r->id))
 			give_up(r);
 		else if (w->generation != r->generation || strcmp(w->name, r->name) != 0)
 		{
@@ -469,7 +473,7 @@ reload(void)
 		reload_failed(edata);
 		FreeErrorData(edata);
 		reload_wanted = true;
-		again = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_RELOAD_RETRY_MS);
+		again = TimestampTzPlusMilliseconds(ks_clock_now(), KS_RELOAD_RETRY_MS);
 	}
 	MemoryContextDelete(view.cxt);
 	return again;
@@ -539,11 +543,11 @@ run_ready(TimestampTz *next)
 		TimestampTz when;
 
 		(void) ks_runner_serve_release(r);
-		if (ks_runner_due(r, GetCurrentTimestamp(), &when))
+		if (ks_runner_due(r, ks_clock_now(), &when))
 			ks_runner_run(r);
 		if (r->changed)
 			reload_wanted = true;
-		if (ks_runner_due(r, GetCurrentTimestamp(), &when))
+		if (ks_runner_due(r, ks_clock_now(), &when))
 			again = true;
 		*next = earlier(*next, when);
 		if (got_sigterm || ConfigReloadPending)
@@ -686,7 +690,7 @@ worker_loop(void)
 	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "kstream worker",
 											  ALLOCSET_DEFAULT_SIZES);
 	TimestampTz reload_at = 0;
-	TimestampTz safety = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KS_SAFETY_MS);
+	TimestampTz safety = TimestampTzPlusMilliseconds(ks_clock_now(), KS_SAFETY_MS);
 
 	for (;;)
 	{
@@ -697,14 +701,14 @@ worker_loop(void)
 		MemoryContextReset(cxt);
 		MemoryContextSwitchTo(cxt);
 		obey_signals();
-		now = GetCurrentTimestamp();
+		now = ks_clock_now();
 		if (reload_wanted && now >= reload_at)
 			reload_at = reload();
 		safety = safety_net(now, safety);
 		again = run_ready(&next);
 		if (reload_wanted && reload_at == 0)
 			again = true;
-		now = GetCurrentTimestamp();
+		now = ks_clock_now();
 		if (again)
 			(void) pgstat_report_stat(false);
 		next = earlier(next, ks_trim(now));

@@ -267,6 +267,62 @@ create_inputs_table(const KsPlan *plan, KsQueryRow *row)
 	row->inputs = ks_adopt_table(name, row);
 }
 
+/* Has the table the columns prefix1, prefix2 ... of these types? */
+static bool
+has_columns(Oid relid, const char *prefix, int n, const Oid *types)
+{
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber	attnum = get_attnum(relid, psprintf("%s%d", prefix, i + 1));
+
+		if (attnum == InvalidAttrNumber || get_atttype(relid, attnum) != types[i])
+			return false;
+	}
+	return true;
+}
+
+/* Does the state of a grouped query hold what its plan keeps there? */
+static bool
+state_fits(const KsPlan *plan, const KsQueryRow *row)
+{
+	Oid		   *types;
+
+	if (!OidIsValid(row->state))
+		return true;
+	if (!has_columns(row->state, "k", plan->nkeys, plan->key_types))
+		return false;
+	if (plan->keep_inputs)
+		return has_columns(row->inputs, "c", plan->ninputs, plan->input_types);
+	types = palloc(sizeof(Oid) * Max(plan->naggs, 1));
+	for (int i = 0; i < plan->naggs; i++)
+		types[i] = ks_agg_saved_type(plan->aggs[i].aggref);
+	return has_columns(row->state, "s", plan->naggs, types);
+}
+
+/*
+ * See state_ddl.h.  What a query reads cannot change under it by commands that
+ * event triggers see; others, such as CREATE OR REPLACE AGGREGATE, can make it
+ * ask for a state that it does not have.
+ */
+void
+ks_check_state(KsAnalysis *analysis, const KsPlan *plan, const KsQueryRow *row)
+{
+	bool		fits = row->kind == KS_QUERY_STREAM || analysis->kind == row->kind;
+
+	if (fits && row->kind == KS_QUERY_AGGREGATE)
+		fits = OidIsValid(row->state) == !analysis->state_is_visible &&
+			OidIsValid(row->inputs) == plan->keep_inputs &&
+			list_length(row->key_columns) == list_length(analysis->key_columns) &&
+			state_fits(plan, row);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("what query \"%s\" is computed from has changed since it was created",
+						ks_query_display_name(row)),
+				 errdetail("Its state was made for other groups or aggregates."),
+				 errhint("Give the views and aggregates it uses the definitions they had, or drop the query and create it again.")));
+}
+
 /* Inserts the row a global aggregate has before any record. */
 static void
 start_query(const KsQueryRow *row)

@@ -203,6 +203,7 @@ make_batch(KsReplay *replay, KsReader *reader, List *letters)
 {
 	KsBatch    *batch = ks_batch_create(reader, CurrentMemoryContext);
 	KsTimeLookup lookup = {replay, reader->def->relid, DT_NOBEGIN};
+	KsOwnerScope scope;
 	ListCell   *lc;
 
 	foreach(lc, letters)
@@ -223,7 +224,10 @@ make_batch(KsReplay *replay, KsReader *reader, List *letters)
 			letter->row = nrows;
 		}
 	}
+	/* as a batch of the query decodes them */
+	ks_owner_enter(replay->query, &scope);
 	ks_batch_set_times(batch, 0, partition_time, &lookup);
+	ks_owner_leave(&scope);
 	return batch;
 }
 

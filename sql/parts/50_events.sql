@@ -5,7 +5,7 @@
  */
 CREATE FUNCTION kstream_catalog.ddl_command_end() RETURNS event_trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'ks_ddl_command_end';
-COMMENT ON FUNCTION kstream_catalog.ddl_command_end() IS 'completes and checks streams, keeps hidden parts of queries with their tables';
+COMMENT ON FUNCTION kstream_catalog.ddl_command_end() IS 'completes and checks streams, keeps hidden parts of queries with their tables and views as queries need them';
 REVOKE EXECUTE ON FUNCTION kstream_catalog.ddl_command_end() FROM PUBLIC;
 
 CREATE FUNCTION kstream_catalog.sql_drop() RETURNS event_trigger
@@ -15,18 +15,18 @@ REVOKE EXECUTE ON FUNCTION kstream_catalog.sql_drop() FROM PUBLIC;
 
 CREATE FUNCTION kstream_catalog.ddl_command_start() RETURNS event_trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'ks_ddl_command_start';
-COMMENT ON FUNCTION kstream_catalog.ddl_command_start() IS 'keeps indexes that the keys of sinks need';
+COMMENT ON FUNCTION kstream_catalog.ddl_command_start() IS 'keeps indexes that the keys of sinks need, remembers definitions that queries read';
 REVOKE EXECUTE ON FUNCTION kstream_catalog.ddl_command_start() FROM PUBLIC;
 
 CREATE EVENT TRIGGER kstream_ddl_command_start ON ddl_command_start
-WHEN TAG IN ('DROP INDEX')
+WHEN TAG IN ('DROP INDEX', 'ALTER FOREIGN TABLE', 'ALTER TABLE', 'CREATE VIEW', 'CREATE RULE')
 EXECUTE FUNCTION kstream_catalog.ddl_command_start();
-COMMENT ON EVENT TRIGGER kstream_ddl_command_start IS 'keeps indexes that the keys of sinks need';
+COMMENT ON EVENT TRIGGER kstream_ddl_command_start IS 'keeps indexes that the keys of sinks need, remembers definitions that queries read';
 
 CREATE EVENT TRIGGER kstream_ddl_command_end ON ddl_command_end
-WHEN TAG IN ('CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER TRIGGER')
+WHEN TAG IN ('CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER TRIGGER', 'CREATE VIEW', 'CREATE RULE')
 EXECUTE FUNCTION kstream_catalog.ddl_command_end();
-COMMENT ON EVENT TRIGGER kstream_ddl_command_end IS 'completes and checks streams, keeps hidden parts of queries with their tables';
+COMMENT ON EVENT TRIGGER kstream_ddl_command_end IS 'completes and checks streams, keeps hidden parts of queries with their tables and views as queries need them';
 
 CREATE EVENT TRIGGER kstream_sql_drop ON sql_drop
 EXECUTE FUNCTION kstream_catalog.sql_drop();

@@ -268,6 +268,40 @@ ks_query_feeders(Oid relation)
 }
 
 /* See query_cat.h. */
+List *
+ks_query_readers(Oid relation)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relation)};
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *ids = NIL;
+
+	SPI_connect();
+	ks_spi_execute("WITH RECURSIVE reader(oid) AS ("
+				   " SELECT $1"
+				   " UNION"
+				   " SELECT c.oid FROM reader"
+				   " JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = reader.oid"
+				   " AND d.classid = 'pg_rewrite'::regclass"
+				   " JOIN pg_rewrite r ON r.oid = d.objid"
+				   " JOIN pg_class c ON c.oid = r.ev_class AND c.relkind = 'v')"
+				   " SELECT q.id FROM kstream_catalog.query q"
+				   " WHERE EXISTS (SELECT FROM reader WHERE reader.oid IN (q.view, q.source)) ORDER BY q.id",
+				   false, 1, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		int32		id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		ids = lappend_int(ids, id);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return ids;
+}
+
+/* See query_cat.h. */
 char *
 ks_query_display_name(const KsQueryRow *row)
 {

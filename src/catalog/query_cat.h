@@ -58,6 +58,9 @@ extern KsQueryRow *ks_query_load_by_name(const char *name);	/* one with a name o
 extern List *ks_query_feeders(Oid relation);	/* int list: all queries that write to it */
 extern List *ks_query_ids(void);	/* int list, ascending */
 
+/* Numbers of the queries that read the relation, through views as well. */
+extern List *ks_query_readers(Oid relation);
+
 extern int32 ks_object_id_next(void);
 extern void ks_query_insert(const KsQueryRow *row);
 extern void ks_query_delete(int32 id);	/* with positions, dead letters and the like */

@@ -42,6 +42,7 @@
 #include "exec/operator.h"
 #include "exec/join.h"
 #include "exec/query_exec.h"
+#include "exec/state_ddl.h"
 #include "exec/statement.h"
 #include "plan/compile.h"
 #include "plan/window.h"
@@ -249,6 +250,7 @@ ks_exec_open(const KsQueryRow *query)
 		{
 			plan = ks_compile(analysis, query, ks_changes_wanted(query->relation));
 			check_result_columns(query, analysis);
+			ks_check_state(analysis, plan, query);
 		}
 		exec->rows = ks_statement_create(query, plan->row_sql, analysis->join != NULL ?
 										 plan->join->scans : analysis->stream_references,

@@ -56,13 +56,6 @@ ks_run_ddl(const char *sql)
 	(void) ks_spi_execute(sql, false, 0, NULL, NULL, NULL);
 }
 
-/* Qualified, quoted name of a relation. */
-static char *
-qualified_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
-}
-
 /* The user's primary_key must be the group columns, in any order. */
 static void
 check_primary_key(KsAnalysis *analysis, List *primary_key)
@@ -109,7 +102,7 @@ name_list(List *names)
 static void
 create_result_key(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 {
-	char	   *relation = qualified_name(row->relation);
+	char	   *relation = ks_qualified_name(row->relation);
 
 	if (primary_key != NIL)
 		ks_run_ddl(psprintf("ALTER TABLE %s ADD PRIMARY KEY (%s)", relation, name_list(primary_key)));
@@ -186,7 +179,7 @@ static void
 create_time_indexes(KsAnalysis *analysis, const KsQueryRow *row)
 {
 	bool		expires = row->retention_us >= 0;
-	const char *relation = qualified_name(row->relation);
+	const char *relation = ks_qualified_name(row->relation);
 
 	if (analysis->kind == KS_QUERY_APPEND)
 	{
@@ -196,7 +189,7 @@ create_time_indexes(KsAnalysis *analysis, const KsQueryRow *row)
 		return;
 	}
 	if (OidIsValid(row->state) && (row->emit_final || expires))
-		ks_run_ddl(psprintf("CREATE INDEX ON %s (upper(k%d))", qualified_name(row->state), analysis->window_key + 1));
+		ks_run_ddl(psprintf("CREATE INDEX ON %s (upper(k%d))", ks_qualified_name(row->state), analysis->window_key + 1));
 	if (expires && (analysis->state_is_visible || row->emit_final))
 		ks_run_ddl(psprintf("CREATE INDEX ON %s (upper(%s))", relation,
 						 quote_identifier(list_nth(analysis->key_columns, analysis->window_key))));
@@ -267,6 +260,62 @@ create_inputs_table(const KsPlan *plan, KsQueryRow *row)
 	row->inputs = ks_adopt_table(name, row);
 }
 
+/* Has the table the columns prefix1, prefix2 ... of these types? */
+static bool
+has_columns(Oid relid, const char *prefix, int n, const Oid *types)
+{
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber	attnum = get_attnum(relid, psprintf("%s%d", prefix, i + 1));
+
+		if (attnum == InvalidAttrNumber || get_atttype(relid, attnum) != types[i])
+			return false;
+	}
+	return true;
+}
+
+/* Does the state of a grouped query hold what its plan keeps there? */
+static bool
+state_fits(const KsPlan *plan, const KsQueryRow *row)
+{
+	Oid		   *types;
+
+	if (!OidIsValid(row->state))
+		return true;
+	if (!has_columns(row->state, "k", plan->nkeys, plan->key_types))
+		return false;
+	if (plan->keep_inputs)
+		return has_columns(row->inputs, "c", plan->ninputs, plan->input_types);
+	types = palloc(sizeof(Oid) * Max(plan->naggs, 1));
+	for (int i = 0; i < plan->naggs; i++)
+		types[i] = ks_agg_saved_type(plan->aggs[i].aggref);
+	return has_columns(row->state, "s", plan->naggs, types);
+}
+
+/*
+ * See state_ddl.h.  What a query reads cannot change under it by commands that
+ * event triggers see; others, such as CREATE OR REPLACE AGGREGATE, can make it
+ * ask for a state that it does not have.
+ */
+void
+ks_check_state(KsAnalysis *analysis, const KsPlan *plan, const KsQueryRow *row)
+{
+	bool		fits = row->kind == KS_QUERY_STREAM || analysis->kind == row->kind;
+
+	if (fits && row->kind == KS_QUERY_AGGREGATE)
+		fits = OidIsValid(row->state) == !analysis->state_is_visible &&
+			OidIsValid(row->inputs) == plan->keep_inputs &&
+			list_length(row->key_columns) == list_length(analysis->key_columns) &&
+			state_fits(plan, row);
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("what query \"%s\" is computed from has changed since it was created",
+						ks_query_display_name(row)),
+				 errdetail("Its state was made for other groups or aggregates."),
+				 errhint("Give the views and aggregates it uses the definitions they had, or drop the query and create it again.")));
+}
+
 /* Inserts the row a global aggregate has before any record. */
 static void
 start_query(const KsQueryRow *row)
@@ -326,25 +375,20 @@ ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 void
 ks_clear_state(const KsQueryRow *row)
 {
-	const Oid	tables[] = {row->relation, row->state, row->inputs};
+	List	   *tables = list_concat(list_make3_oid(row->relation, row->state, row->inputs),
+									 ks_join_buffers(row->id));
 	ListCell   *lc;
 
 	ks_tell_cleared(row->relation);
-	for (int i = 0; i < lengthof(tables); i++)
+	/* not TRUNCATE: a snapshot that shows the old positions has to show what belongs to them */
+	foreach(lc, tables)
 	{
-		if (!OidIsValid(tables[i]))
+		Oid			relid = lfirst_oid(lc);
+
+		if (!OidIsValid(relid) || (relid != row->relation && get_rel_relkind(relid) != RELKIND_RELATION))
 			continue;
-		ks_guard_pass_begin(tables[i]);
-		ks_run_ddl(psprintf("DELETE FROM ONLY %s", qualified_name(tables[i])));
-		ks_guard_pass_end();
-	}
-	/* nobody reads buffers but the query itself */
-	foreach(lc, ks_join_buffers(row->id))
-	{
-		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_RELATION)
-			continue;
-		ks_guard_pass_begin(lfirst_oid(lc));
-		ks_run_ddl(psprintf("TRUNCATE ONLY %s", qualified_name(lfirst_oid(lc))));
+		ks_guard_pass_begin(relid);
+		ks_run_ddl(psprintf("DELETE FROM ONLY %s", ks_qualified_name(relid)));
 		ks_guard_pass_end();
 	}
 	CommandCounterIncrement();

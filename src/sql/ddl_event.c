@@ -12,6 +12,8 @@
  * columns, and the columns of the hidden view or stream behind it stay too; a new
  * owner becomes the owner of the query's hidden parts as well.
  *
+ * What queries read must stay what they have read so far, see definition_guard.c.
+ *
  * Runs in: any backend.  Transaction: needed.
  */
 #include "postgres.h"
@@ -35,6 +37,7 @@
 #include "sql/ddl_event.h"
 #include "sql/ddl_sink.h"
 #include "sql/ddl_util.h"
+#include "sql/definition_guard.h"
 #include "sql/sink_guard.h"
 #include "stream/local_log.h"
 #include "store/join_buffer.h"
@@ -183,31 +186,6 @@ check_columns(const KsQueryRow *row)
 	relation_close(result, NoLock);
 }
 
-/*
- * Has the queries that read or keep the relation, through views as well, opened
- * anew once this transaction has committed.
- */
-static void
-reopen_queries(Oid relid)
-{
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
-
-	SPI_connect();
-	ks_spi_execute("WITH RECURSIVE reader(oid) AS ("
-				   " SELECT $1"
-				   " UNION"
-				   " SELECT r.ev_class FROM reader"
-				   " JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = reader.oid"
-				   " AND d.classid = 'pg_rewrite'::regclass"
-				   " JOIN pg_rewrite r ON r.oid = d.objid)"
-				   " UPDATE kstream_catalog.query q SET generation = generation + 1 FROM reader"
-				   " WHERE reader.oid IN (q.relation, q.view, q.source)",
-				   false, 1, types, values, NULL);
-	SPI_finish();
-	ks_notify_definitions_changed();
-}
-
 /* Gives a relation's changelog its new owner. */
 static void
 carry_owner_of_changelog(Oid relation, Oid owner)
@@ -303,7 +281,7 @@ check_result(const KsQueryRow *row)
 	foreach(lc, ks_join_buffers(row->id))
 		carry_owner(lfirst_oid(lc), owner);
 	carry_owner_of_changelog(row->relation, owner);
-	reopen_queries(row->relation);
+	ks_definitions_reopen(row->relation);
 }
 
 /* The query that a relation in our schema is the stored view or hidden stream of, or NULL. */
@@ -338,6 +316,9 @@ check_relation(Oid relid, bool created, const KsAlteration *alteration)
 
 	if (row)
 		check_columns(row);
+	/* statements name the columns, and are made anew when the query is opened */
+	if (alteration->renames || get_rel_relkind(relid) == RELKIND_VIEW)
+		ks_definitions_reopen(relid);
 	if (is_target(relid))
 	{
 		ks_sink_follow_target(relid);
@@ -354,7 +335,7 @@ check_relation(Oid relid, bool created, const KsAlteration *alteration)
 			ks_local_log_follow(relid);
 			ks_sink_follow_target(relid);
 			ks_check_published(relid, alteration);
-			reopen_queries(relid);
+			ks_definitions_reopen(relid);
 		}
 	}
 	else if (get_rel_relkind(relid) == RELKIND_RELATION)
@@ -386,7 +367,7 @@ check_renamed_trigger(const Node *parsetree)
 
 PG_FUNCTION_INFO_V1(ks_ddl_command_start);
 
-/* The event trigger before DROP INDEX. */
+/* The event trigger before commands that take away, or change, what is needed as it is. */
 Datum
 ks_ddl_command_start(PG_FUNCTION_ARGS)
 {
@@ -395,6 +376,8 @@ ks_ddl_command_start(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by event trigger manager", "ddl_command_start")));
 	ks_check_indexes_stay(((EventTriggerData *) fcinfo->context)->parsetree);
+	if (enabled)
+		ks_definitions_before(((EventTriggerData *) fcinfo->context)->parsetree);
 	PG_RETURN_NULL();
 }
 
@@ -423,6 +406,7 @@ ks_ddl_command_end(PG_FUNCTION_ARGS)
 				   " FROM pg_event_trigger_ddl_commands() d"
 				   " JOIN pg_class c ON c.oid = d.objid"
 				   " WHERE d.classid = 'pg_class'::regclass AND c.relkind IN ('r', 'p', 'f', 'v')"
+				   " AND d.command_tag <> 'CREATE VIEW'"
 				   " GROUP BY c.oid", false, 0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -448,5 +432,6 @@ ks_ddl_command_end(PG_FUNCTION_ARGS)
 		check_relation(lfirst_oid(lc), true, &alteration);
 	foreach(lc, changed)
 		check_relation(lfirst_oid(lc), false, &alteration);
+	ks_definitions_after(parsetree);
 	PG_RETURN_NULL();
 }

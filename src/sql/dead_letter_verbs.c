@@ -205,6 +205,7 @@ make_batch(KsReplay *replay, KsReader *reader, List *letters)
 {
 	KsBatch    *batch = ks_batch_create(reader, CurrentMemoryContext);
 	KsTimeLookup lookup = {replay, reader->def->relid, DT_NOBEGIN};
+	KsOwnerScope scope;
 	ListCell   *lc;
 
 	foreach(lc, letters)
@@ -225,7 +226,10 @@ make_batch(KsReplay *replay, KsReader *reader, List *letters)
 			letter->row = nrows;
 		}
 	}
+	/* as a batch of the query decodes them */
+	ks_owner_enter(replay->query, &scope);
 	ks_batch_set_times(batch, 0, partition_time, &lookup);
+	ks_owner_leave(&scope);
 	return batch;
 }
 

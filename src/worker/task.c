@@ -665,8 +665,11 @@ process_batch(KsTask *task, KsTaskProgress *progress)
 {
 	List	   *batches = NIL;
 	KsExecResult result;
+	KsOwnerScope scope;
 	ListCell   *lc;
 
+	/* event times are decoded as the other columns will be: as the owner, under the pinned settings */
+	ks_owner_enter(task->query, &scope);
 	foreach(lc, task->sources)
 	{
 		KsSource   *source = lfirst(lc);
@@ -674,6 +677,7 @@ process_batch(KsTask *task, KsTaskProgress *progress)
 		ks_source_advance(source);
 		batches = lappend(batches, source->batch);
 	}
+	ks_owner_leave(&scope);
 	KS_FAULT("after_decode");
 	if (task->watermark.needed)
 		ks_exec_set_watermark(task->exec, task->watermark.committed);

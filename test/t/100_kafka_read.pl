@@ -114,6 +114,19 @@ is(rows('SELECT region, id, v FROM ks'), 'eu|5|1', 'a composite key from a json 
 rows("SELECT kstream.create_stream('kn', 'v int', topic => '$topic', key_format => 'none')");
 is(rows('SELECT v, _key FROM kn'), '1|', 'key format none');
 
+# --- times without a zone ----------------------------------------------------
+
+$topic = create_topic('zone', 1);
+$producer->send($topic, undef, '{"at": "2024-01-01 12:00:00", "also": "2024-01-01 12:00:00"}');
+$producer->flush;
+create_and_wait(
+	"SET timezone = 'America/New_York';
+	SELECT kstream.create_stream('zs', 'at timestamptz, also timestamptz', topic => '$topic', \"timestamp\" => 'at');
+	SELECT kstream.create_table_as('zoned', 'SELECT at, also, _stream_time AS st FROM zs')", 'zoned');
+is( rows("SELECT at AT TIME ZONE 'UTC', also AT TIME ZONE 'UTC', st = at FROM zoned"),
+	'2024-01-01 17:00:00|2024-01-01 17:00:00|t',
+	"a time without a zone is in the creator's, the event time too");
+
 # --- bounded reads ---------------------------------------------------------
 
 $topic = create_topic('range', 3);

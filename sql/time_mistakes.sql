@@ -131,4 +131,20 @@ SELECT kstream.create_table_as('matches', $$SELECT a.id, b.at AS second, greates
 	FROM la a LEFT JOIN lb b ON a.id = b.id AND b.at BETWEEN a.at - interval '1 min' AND a.at + interval '1 min'$$, retention => '1 hour', paused => true);
 SELECT indexdef FROM pg_indexes WHERE tablename = 'matches';
 SET client_min_messages = warning;
+
+-- late_records says which records were late by the watermark alone
+SELECT kstream.create_stream('parts', 'at timestamptz', server => 'local', "timestamp" => 'at', partitions => 2);
+SELECT kstream.create_table_as('closed', $$SELECT kstream.tumble(at, '1 min') AS w, count(*) FROM parts GROUP BY 1$$, emit => 'final', idle_timeout => '5 min', paused => true);
+INSERT INTO parts (at, _partition) VALUES ('2024-01-01 10:00:30', 1), ('2024-01-01 10:00:30', 0);
+SELECT kstream.step('closed');
+INSERT INTO parts (at, _partition) VALUES ('2024-01-01 10:03', 0);
+SELECT kstream.step('closed', 10, '6 min');
+INSERT INTO parts (at, _partition) VALUES ('2024-01-01 10:00:40', 1), ('2024-01-01 10:01', 1), ('2024-01-01 10:00:50', 1);
+SELECT kstream.step('closed');
+SELECT partition, "offset", event_time, stream_time, "window", watermark FROM kstream.late_records WHERE relation = 'closed'::regclass ORDER BY "offset";
+
+-- a record without a time is in the window NULL, which no primary key takes
+SELECT kstream.create_table_as('keyed', $$SELECT customer, kstream.tumble(at, '1 min') AS w, count(*) FROM ev GROUP BY 1, 2$$, primary_key => '{customer, w}', paused => true);
+INSERT INTO ev (customer, at) VALUES ('a', NULL);
+SELECT kstream.step('keyed');
 DROP SCHEMA time_mistakes CASCADE;

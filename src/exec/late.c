@@ -104,6 +104,7 @@ ks_late_filter_drops(KsLateFilter *filter, KsOperator *op, TupleTableSlot *slot,
 		(filter->closed_us < 0 || ks_time_plus(late.end, filter->closed_us) > op->watermark))
 		return false;
 	late.has_window = true;
+	late.closed_at = ks_time_plus(late.end, filter->grace_us) > row->stream_time ? op->watermark : DT_NOBEGIN;
 	late.source = batch->reader->def->relid;
 	late.partition = row->rec.partition;
 	late.offset = row->rec.offset;

@@ -361,7 +361,12 @@ meaning_of_branches(List *levels, Node *node, AttrNumber attno)
 	if (left.kind == MEANS_PLAIN_SESSION)
 		return left;
 	if (is_event_time(left) && is_event_time(right))
-		return left;			/* of two streams perhaps: each record has its own */
+	{
+		/* of two streams perhaps: each record has its own */
+		if (right.kind == MEANS_NULLABLE_TIME)
+			left.kind = right.kind;
+		return left;
+	}
 	if (left.mistake == KS_MISTAKE_NONE)
 	{
 		left.mistake = right.mistake;

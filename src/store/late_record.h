@@ -16,6 +16,7 @@ typedef struct KsLateRow
 	bool		has_window;
 	TimestampTz start;
 	TimestampTz end;
+	TimestampTz closed_at;		/* watermark that had closed the window; DT_NOBEGIN: late by its own partition */
 } KsLateRow;
 
 /*

@@ -147,4 +147,10 @@ SELECT partition, "offset", event_time, stream_time, "window", watermark FROM ks
 SELECT kstream.create_table_as('keyed', $$SELECT customer, kstream.tumble(at, '1 min') AS w, count(*) FROM ev GROUP BY 1, 2$$, primary_key => '{customer, w}', paused => true);
 INSERT INTO ev (customer, at) VALUES ('a', NULL);
 SELECT kstream.step('keyed');
+-- nor the text key of a topic; no broker is needed, records wait in the outbox
+CREATE SERVER time_kafka FOREIGN DATA WRAPPER kstream OPTIONS (bootstrap_servers '127.0.0.1:1');
+SELECT kstream.create_table_as('published', $$SELECT kstream.tumble(at, '1 min') AS w, count(*) FROM ev GROUP BY 1$$, paused => true);
+SELECT kstream.create_sink('windows', 'published', 'windows', key_format => 'text', server => 'time_kafka', paused => true);
+SELECT kstream.step('published');
 DROP SCHEMA time_mistakes CASCADE;
+DROP SERVER time_kafka CASCADE;

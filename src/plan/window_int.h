@@ -20,7 +20,7 @@ extern void ks_window_check_sessions(KsAnalysis *analysis, Query *query);
  * Raises the error for analysis->mistake; option: what needs a window, or NULL
  * where the mistake alone is reason enough.
  */
-extern void ks_window_refuse_mistake(const KsAnalysis *analysis, const char *option) pg_attribute_noreturn();
+extern void ks_window_refuse_mistake(const KsAnalysis *analysis, const char *option);
 
 /* What a window may be over, as a hint. */
 extern char *ks_window_time_hint(const KsAnalysis *analysis);

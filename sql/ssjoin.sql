@@ -204,7 +204,7 @@ SELECT try('SELECT a.v FROM a JOIN (SELECT k, ts FROM b UNION ALL SELECT k::text
 SELECT try('SELECT to_jsonb(a) AS j FROM a JOIN b ON b.ts = a.ts');
 SELECT try('SELECT a.tableoid FROM a JOIN b ON b.ts = a.ts');
 SELECT try('SELECT a.k, array_agg(b.w) AS l FROM a JOIN b ON b.ts = a.ts GROUP BY a.k');
-SELECT try('SELECT kstream.session(a.ts, ''1 min'') AS s, count(*) FROM a JOIN b ON b.ts = a.ts GROUP BY 1');
+SELECT try('SELECT kstream.session(a.ts - interval ''1 s'', ''1 min'') AS s, count(*) FROM a JOIN b ON b.ts = a.ts GROUP BY 1');
 SELECT try('SELECT a.v FROM a FULL JOIN b ON b.ts BETWEEN a.ts AND a.ts + interval ''1 min''');
 SELECT try('SELECT a.v FROM names n LEFT JOIN a ON a.v = n.k JOIN b ON b.ts = a.ts');
 -- and what is not

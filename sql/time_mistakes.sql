@@ -130,6 +130,12 @@ FROM unnest(ARRAY['b.at FROM la a LEFT JOIN', 'a.at FROM la a RIGHT JOIN', 'a.at
 SELECT kstream.create_table_as('matches', $$SELECT a.id, b.at AS second, greatest(a.at, b.at) AS at
 	FROM la a LEFT JOIN lb b ON a.id = b.id AND b.at BETWEEN a.at - interval '1 min' AND a.at + interval '1 min'$$, retention => '1 hour', paused => true);
 SELECT indexdef FROM pg_indexes WHERE tablename = 'matches';
+SELECT q, try(replace(q, '{on}', 'la a JOIN lb b ON b.at = a.at')) FROM unnest(ARRAY[
+	$$'SELECT kstream.tumble(a.at + ''1 h'', ''1 min''), count(*) FROM {on} GROUP BY 1'$$,
+	$$'SELECT kstream.tumble(greatest(a.at, now()), ''1 min''), count(*) FROM {on} GROUP BY 1', emit => 'final'$$,
+	$$'SELECT kstream.tumble(at, ''1 min''), count(*) FROM (SELECT a.at FROM {on} UNION ALL SELECT at FROM lb) x GROUP BY 1', emit => 'final'$$,
+	$$'SELECT lower(kstream.session(a.at, ''1 min'')), count(*) FROM {on} GROUP BY 1'$$,
+	$$'SELECT kstream.session(greatest(a.at, b.at), ''1 min'') AS w, lower(kstream.session(greatest(a.at, b.at), ''1 min'')), count(*) FROM {on} GROUP BY 1', emit => 'final'$$]) q;
 SET client_min_messages = warning;
 
 -- late_records says which records were late by the watermark alone

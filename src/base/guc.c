@@ -18,6 +18,7 @@ int			ks_max_workers = 2;
 int			ks_batch_rows = 50000;
 int			ks_batch_interval = 0;
 int			ks_cache_mem = 65536;
+int			ks_batch_mem = 256 * 1024;
 bool		ks_log_statements = false;
 bool		ks_start_workers = true;
 int			ks_outbox_max_bytes = 1024 * 1024;
@@ -47,6 +48,11 @@ define_batch_settings(void)
 							"Sets the memory a continuous query may use to keep groups between batches.",
 							NULL,
 							&ks_cache_mem, 65536, 64, MAX_KILOBYTES,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("kstream.batch_mem",
+							"Sets the memory that what a batch of a continuous query makes may use.",
+							"A batch that needs more is tried again with fewer records.",
+							&ks_batch_mem, 256 * 1024, 64, MAX_KILOBYTES,
 							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 

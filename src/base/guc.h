@@ -12,6 +12,7 @@ extern int	ks_max_workers;		/* kstream.max_workers: per database */
 extern int	ks_batch_rows;		/* kstream.batch_rows */
 extern int	ks_batch_interval;	/* kstream.batch_interval, ms; 0: what has arrived */
 extern int	ks_cache_mem;		/* kstream.cache_mem, kB */
+extern int	ks_batch_mem;		/* kstream.batch_mem, kB */
 extern bool ks_log_statements;	/* kstream.log_statements */
 extern bool ks_start_workers;	/* kstream.start_workers */
 

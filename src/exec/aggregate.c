@@ -297,7 +297,8 @@ aggregate_add(KsOperator *base, TupleTableSlot *slot)
 	slot_getallattrs(slot);
 	if (base->check != NULL)
 		base->check(base, slot);
-	if (op->plan->window != KS_WINDOW_NONE && is_late(op, slot))
+	/* of a join only records are late, and have been left out */
+	if (op->plan->window != KS_WINDOW_NONE && op->plan->join == NULL && is_late(op, slot))
 	{
 		MemoryContextSwitchTo(old);
 		return;

@@ -127,6 +127,9 @@ typedef struct JoinReceiver
 	bool		check_only;
 } JoinReceiver;
 
+/* What statements over the batch get: the watermark before it. */
+static const Oid watermark_type[] = {TIMESTAMPTZOID};
+
 /* ---------------------------------------------------------------- receivers */
 
 /* Nothing to prepare. */
@@ -262,6 +265,8 @@ receive_late(TupleTableSlot *slot, DestReceiver *self)
 	row->source = receiver->side->ref->stream;
 	row->partition = DatumGetInt32(slot->tts_values[0]);
 	row->offset = DatumGetInt64(slot->tts_values[1]);
+	row->due = DatumGetTimestampTz(slot->tts_values[2]) + 1;
+	row->watermark = receiver->op->join->watermark_is_late ? receiver->op->base.watermark : DT_NOBEGIN;
 	if (!is_known_late(receiver->op, row))
 		receiver->op->base.late = lappend(receiver->op->base.late, row);
 	MemoryContextSwitchTo(old);
@@ -398,15 +403,16 @@ join_explain_error(KsOperator *base, ErrorData *edata)
 
 /* Is a record of the batch late? */
 static bool
-has_late_rows(const JoinSide *side)
+has_late_rows(const JoinOperator *op, const JoinSide *side)
 {
 	KsBatch    *batch = ks_batch_shown(side->ref->stream);
+	TimestampTz watermark = op->join->watermark_is_late ? op->base.watermark : DT_NOBEGIN;
 
 	for (int i = batch->first; i < batch->last; i++)
 	{
 		KsRow	   *row = &batch->rows[i];
 
-		if (!TIMESTAMP_IS_NOBEGIN(row->event_time) && row->stream_time - side->wait > row->event_time)
+		if (!TIMESTAMP_IS_NOBEGIN(row->event_time) && Max(row->stream_time, watermark) - side->wait > row->event_time)
 			return true;
 	}
 	return false;
@@ -419,18 +425,19 @@ look_at_records(JoinOperator *op, JoinSide *side, bool check_only)
 	JoinReceiver fill = make_receiver(op, receive_fill);
 	JoinReceiver late = make_receiver(op, receive_late);
 	JoinReceiver nothing = make_receiver(op, receive_nothing);
+	Datum		watermark = TimestampTzGetDatum(op->base.watermark);
 	int			n = rows_shown(side);
 
 	if (n == 0)
 		return;
 	fill.side = late.side = side;
 	fill.check_only = check_only;
-	(void) ks_statement_run(side->fill, n, NULL, &fill.pub);
+	(void) ks_statement_run(side->fill, n, &watermark, &fill.pub);
 	/* a null row that cannot be computed is the record's fault, and is so now */
 	if (side->null_check != NULL)
-		(void) ks_statement_run(side->null_check, n, NULL, &nothing.pub);
-	if (!check_only && has_late_rows(side))
-		(void) ks_statement_run(side->late, n, NULL, &late.pub);
+		(void) ks_statement_run(side->null_check, n, &watermark, &nothing.pub);
+	if (!check_only && has_late_rows(op, side))
+		(void) ks_statement_run(side->late, n, &watermark, &late.pub);
 }
 
 /* Looks at the records shown, for something that makes one bad. */
@@ -455,11 +462,12 @@ join_finish(KsOperator *base)
 	{
 		JoinMark   *mark = lfirst(lc);
 		JoinReceiver match = make_receiver(op, receive_match);
+		Datum		watermark = TimestampTzGetDatum(op->base.watermark);
 		int			n = rows_shown(mark->sides[0]) + rows_shown(mark->sides[1]);
 
 		match.mark = mark;
 		if (mark->statement != NULL && n > 0)
-			(void) ks_statement_run(mark->statement, n, NULL, &match.pub);
+			(void) ks_statement_run(mark->statement, n, &watermark, &match.pub);
 	}
 	foreach(lc, op->sides)
 		look_at_records(op, lfirst(lc), false);
@@ -654,6 +662,7 @@ create_side(JoinOperator *op, const KsJoinRefPlan *plan)
 {
 	const Oid	types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
 	JoinSide   *side = palloc0(sizeof(JoinSide));
+	int			nargs = op->join->watermark_is_late ? 1 : 0;
 	Datum		closed;
 
 	side->plan = plan;
@@ -664,11 +673,11 @@ create_side(JoinOperator *op, const KsJoinRefPlan *plan)
 		side->halves_relid[half] = ks_join_half(op->query->id, side->ref->buffer, half);
 	side->closed = DT_NOBEGIN;
 	side->first = DT_NOEND;
-	side->fill = ks_statement_create(op->query, plan->fill_sql, 1, 0, NULL);
-	side->late = ks_statement_create(op->query, plan->late_sql, 1, 0, NULL);
+	side->fill = ks_statement_create(op->query, plan->fill_sql, 1, nargs, watermark_type);
+	side->late = ks_statement_create(op->query, plan->late_sql, 1, nargs, watermark_type);
 	if (side->ref->preserved)
 	{
-		side->null_check = ks_statement_create(op->query, plan->null_check_sql, 1, 0, NULL);
+		side->null_check = ks_statement_create(op->query, plan->null_check_sql, 1, nargs, watermark_type);
 		side->null_rows = ks_statement_create(op->query, plan->null_sql, 0, 2, types);
 		create_buffer_statements(op, side);
 		closed = TimestampTzGetDatum(side->closed);
@@ -704,7 +713,8 @@ create_mark(JoinOperator *op, const KsJoinMarkPlan *plan)
 	mark->sides[0] = side_of(op, plan->outer->left);
 	mark->sides[1] = side_of(op, plan->outer->right);
 	if (plan->sql != NULL)
-		mark->statement = ks_statement_create(op->query, plan->sql, plan->scans, 0, NULL);
+		mark->statement = ks_statement_create(op->query, plan->sql, plan->scans,
+											  op->join->watermark_is_late ? 1 : 0, watermark_type);
 	else
 		op->row_mark = mark;
 	return mark;

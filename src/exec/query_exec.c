@@ -52,6 +52,9 @@
 /* Grown tables are looked for at most this often. */
 #define GROWTH_CHECK_MS 1000
 
+/* After so many rows the memory of a batch is looked at. */
+#define CHECK_MEMORY_EVERY 1024
+
 struct KsQueryExec
 {
 	MemoryContext cxt;
@@ -63,6 +66,7 @@ struct KsQueryExec
 	List	   *lookups;
 	List	   *state;			/* tables of ours that its statements read (oid list) */
 	KsOperator *op;
+	uint64		rows_added;		/* by the row statement, to look at the memory now and then */
 	double		lookup_blocks;	/* size of the tables looked up when the plans were made */
 	TimestampTz growth_checked;
 };
@@ -71,7 +75,7 @@ struct KsQueryExec
 typedef struct RowReceiver
 {
 	DestReceiver pub;
-	KsOperator *op;
+	KsQueryExec *exec;
 	bool		check_only;		/* look for a bad record, do not process */
 } RowReceiver;
 
@@ -86,19 +90,38 @@ typedef struct ExecRun
 	bool		each_alone;		/* run record by record, see run_first_phase */
 } ExecRun;
 
+/*
+ * check_memory
+ *		A record may make many rows, and these many groups.  The error has whoever
+ *		runs batches try again with fewer records.
+ */
+static void
+check_memory(KsQueryExec *exec)
+{
+	if (MemoryContextMemAllocated(exec->attempt_cxt, true) / 1024 <= (Size) ks_batch_mem)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("the rows that the records of a batch make need more memory than kstream.batch_mem"),
+			 errhint("Raise kstream.batch_mem, or process fewer records at a time.")));
+}
+
 /* Hands one row of the row statement to the operator. */
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
 	RowReceiver *receiver = (RowReceiver *) self;
+	KsOperator *op = receiver->exec->op;
 
 	if (receiver->check_only)
 	{
-		if (receiver->op->check != NULL)
-			receiver->op->check(receiver->op, slot);
+		if (op->check != NULL)
+			op->check(op, slot);
+		return true;
 	}
-	else
-		receiver->op->add(receiver->op, slot);
+	op->add(op, slot);
+	if (++receiver->exec->rows_added % CHECK_MEMORY_EVERY == 0)
+		check_memory(receiver->exec);
 	return true;
 }
 
@@ -196,6 +219,7 @@ ks_exec_open(const KsQueryRow *query)
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream query", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	KsQueryExec *exec = palloc0(sizeof(KsQueryExec));
+	const Oid	watermark_type = TIMESTAMPTZOID;
 	KsOwnerScope scope;
 
 	exec->cxt = cxt;
@@ -221,7 +245,8 @@ ks_exec_open(const KsQueryRow *query)
 			check_result_columns(query, analysis);
 		}
 		exec->rows = ks_statement_create(query, plan->row_sql, analysis->join != NULL ?
-										 plan->join->scans : analysis->stream_references, 0, NULL);
+										 plan->join->scans : analysis->stream_references,
+										 analysis->join != NULL && analysis->join->watermark_is_late, &watermark_type);
 		exec->record_by_record = plan->record_by_record;
 		exec->lookups = analysis->lookups;
 		if (plan->kind == KS_QUERY_STREAM)
@@ -375,9 +400,10 @@ execute_rows(ExecRun *run, int nrows, bool check_only)
 {
 	KsQueryExec *exec = run->exec;
 	RowReceiver receiver = {{receive_row, receiver_startup, receiver_noop, receiver_noop, DestNone},
-	exec->op, check_only};
+	exec, check_only};
+	Datum		watermark = TimestampTzGetDatum(exec->op->watermark);
 
-	(void) ks_statement_run(exec->rows, nrows, NULL, &receiver.pub);
+	(void) ks_statement_run(exec->rows, nrows, &watermark, &receiver.pub);
 	if (check_only && exec->op->check_records != NULL)
 		exec->op->check_records(exec->op);
 }

@@ -147,7 +147,11 @@ ks_try_offset(KsClient *client, const char *topic, int32 partition, int64 ms, in
 	return err;
 }
 
-/* What the broker says of a topic, for errors that do not tell; waits a second at most. */
+/*
+ * What the broker says of a topic, for errors that do not tell; waits a second at
+ * most.  Where nobody answers, what the library knows by itself is no news: some
+ * versions do not know a partition whose leader is away.
+ */
 static rd_kafka_resp_err_t
 ks_topic_error(KsConsumer *consumer, const char *topic, rd_kafka_resp_err_t err)
 {
@@ -155,7 +159,9 @@ ks_topic_error(KsConsumer *consumer, const char *topic, rd_kafka_resp_err_t err)
 
 	(void) ks_try_partition_count(ks_consumer_client(consumer), ks_consumer_topic(consumer, topic),
 								  KS_SLICE_MS, &said);
-	return said == RD_KAFKA_RESP_ERR_NO_ERROR || ks_error_is_passing(said) ? err : said;
+	if (said == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return err;
+	return ks_error_is_passing(said) && err >= RD_KAFKA_RESP_ERR_UNKNOWN ? err : said;
 }
 
 /*
@@ -184,7 +190,8 @@ ks_query_offset(KsConsumer *consumer, const char *topic, int32 partition, int64 
 		if (!ks_error_is_passing(err))
 		{
 			err = ks_topic_error(consumer, topic, err);
-			break;
+			if (!ks_error_is_passing(err))
+				break;
 		}
 	}
 	ks_request_failed(client, err, NULL, action, topic);

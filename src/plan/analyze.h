@@ -26,7 +26,8 @@ typedef enum KsWindowMistake
 	KS_MISTAKE_NONE,
 	KS_MISTAKE_OTHER_TIME,		/* over something other than the event time */
 	KS_MISTAKE_SHIFTED,			/* over the event time as the session's time zone shifts it */
-	KS_MISTAKE_NESTED			/* inside an expression */
+	KS_MISTAKE_NESTED,			/* inside an expression */
+	KS_MISTAKE_MIXED			/* over joins of streams and other streams together */
 } KsWindowMistake;
 
 typedef struct KsAnalysis
@@ -49,6 +50,7 @@ typedef struct KsAnalysis
 	KsWindowKind window;
 	int			window_key;		/* which of group_exprs */
 	int64		session_gap_us;
+	int64		join_wait_us;	/* how long a record of the join waits at most, without grace */
 	AttrNumber	time_column;	/* row-wise query: result column that is the event time, or 0 */
 	bool		time_may_miss;	/* it is NULL where the record's own timestamp counts */
 	KsWindowMistake mistake;	/* a grouping expression that looks like a window */

@@ -46,6 +46,7 @@
 #include "catalog/stream_def.h"
 #include "plan/compile.h"
 #include "plan/origin.h"
+#include "plan/window.h"
 
 /* The columns a row statement collects. */
 typedef struct RowColumns
@@ -662,6 +663,8 @@ ks_compile_join(KsAnalysis *analysis, const KsQueryRow *query, KsPlan *plan)
 	plan->time = plan->wants_time ? plan->nout : -1;
 	analysis->join->id = query->id;
 	analysis->join->grace = query->grace_us;
+	/* a match must not come to a window that is closed */
+	analysis->join->watermark_is_late = ks_window_closes(analysis, query);
 }
 
 /* Matches of a batch come in no order that does not depend on the batch. */

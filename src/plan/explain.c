@@ -125,8 +125,11 @@ append_windows(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, KsPl
 		appendStringInfo(buf, "  Window: %s, ", quote_identifier(list_nth(analysis->key_columns, analysis->window_key)));
 		if (analysis->window == KS_WINDOW_SESSION)
 			appendStringInfo(buf, "sessions of gap %s, ", interval_text(analysis->session_gap_us));
-		appendStringInfo(buf, "records are late %s after the end%s\n", interval_text(row->grace_us),
-						 plan->origin >= 0 ? "" : " (records are run one by one)");
+		if (analysis->join != NULL)
+			appendStringInfo(buf, "of matches, which stay open %s longer\n", interval_text(analysis->join_wait_us));
+		else
+			appendStringInfo(buf, "records are late %s after the end%s\n", interval_text(row->grace_us),
+							 plan->origin >= 0 ? "" : " (records are run one by one)");
 	}
 	if (row->emit_final)
 		appendStringInfo(buf, "  Close: rows come when the watermark is %s past the end\n",

@@ -70,6 +70,7 @@ typedef struct KsJoin
 	int64	   *bounds;			/* [i * nrefs + j]: greatest event time of j minus that of i */
 	int32		id;				/* of the query, for the names of its buffers */
 	int64		grace;			/* in microseconds */
+	bool		watermark_is_late;	/* what the watermark has passed the close of is late, and meets no other */
 } KsJoin;
 
 /* No bound. */
@@ -131,7 +132,8 @@ extern KsJoin *ks_join_analyze(Query *query);
 
 /*
  * The row statement of base, which is join->query or a copy of it with another
- * target list; fills plan.  The buffers exist.
+ * target list; fills plan.  The buffers exist.  Statements over the batch have the
+ * watermark before it as $1 if join->watermark_is_late.
  */
 extern char *ks_join_compile(KsJoin *join, Query *base, KsJoinPlan *plan);
 

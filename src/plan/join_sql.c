@@ -23,6 +23,11 @@
  * record whose column is infinite is another.  Equalities of text are repeated
  * by bytes, as the index has them.
  *
+ * Where windows over the join close, a record whose close the watermark has
+ * passed is late as well, and one in the buffer meets no other any more.  This
+ * makes a difference only if a partition was idle: its records are in time by
+ * their own partition, but too late for a window.
+ *
  * For outer joins another statement tells which rows have met: the join alone,
  * without what stands above it.  Where nothing does, its columns are added to
  * the row statement.
@@ -150,6 +155,15 @@ close_of(const KsJoin *join, const KsJoinRef *ref, const char *alias)
 	return psprintf("%s + %s", ks_join_event_time(ref, alias), ks_join_interval(ref->wait + join->grace));
 }
 
+/* The latest time that decides whether a new record is late. */
+static char *
+came_at(const KsJoin *join, const KsJoinRef *ref, const char *alias)
+{
+	char	   *stream_time = stream_column(ref, ref->def->meta[KS_META_STREAM_TIME], alias);
+
+	return join->watermark_is_late ? psprintf("GREATEST(%s, $1)", stream_time) : stream_time;
+}
+
 /* ---------------------------------------------------------------- sides */
 
 /* Appends the columns of the stream, from the stream itself. */
@@ -222,8 +236,7 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 			append_stream_columns(&sql, ref);
 			appendStringInfo(&sql, "%s AS _event_time, NULL::pg_catalog.tid AS _row, NULL::pg_catalog.bool AS _half"
 							 " FROM %s s WHERE %s <= %s",
-							 ks_join_event_time(ref, "s"), qualified(ref->stream),
-							 stream_column(ref, ref->def->meta[KS_META_STREAM_TIME], "s"),
+							 ks_join_event_time(ref, "s"), qualified(ref->stream), came_at(join, ref, "s"),
 							 close_of(join, ref, "s"));
 			break;
 		case SIDE_OLD:
@@ -231,7 +244,9 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 			append_buffer_columns(&sql, ref, false);
 			appendStringInfo(&sql, "s._event_time, CASE WHEN NOT s._matched THEN s.ctid END AS _row, s._half"
 							 " FROM kstream_state.%s s%s", buffer, mode == SIDE_CLOSING ?
-							 " WHERE s._event_time <= $1 AND s._event_time > $2 AND NOT s._matched" : "");
+							 " WHERE s._event_time <= $1 AND s._event_time > $2 AND NOT s._matched" :
+							 join->watermark_is_late ? psprintf(" WHERE s._event_time + %s >= $1",
+																ks_join_interval(ref->wait + join->grace)) : "");
 			break;
 		default:
 			append_buffer_columns(&sql, ref, true);
@@ -899,7 +914,7 @@ fill_statement(const KsJoin *join, const KsJoinRef *ref, KsJoinRefPlan *plan)
 	append_parts(&sql, ref);
 	/* the second condition: a time so early that the bounds cannot be computed is bad now, not when it is met */
 	appendStringInfo(&sql, " FROM %s s WHERE %s <= %s AND %s - %s IS NOT NULL", qualified(ref->stream),
-					 stream_column(ref, def->meta[KS_META_STREAM_TIME], "s"), close_of(join, ref, "s"),
+					 came_at(join, ref, "s"), close_of(join, ref, "s"),
 					 ks_join_event_time(ref, "s"), ks_join_interval(longest_before(join, ref)));
 	append_filters(&sql, ref);
 	plan->fill_sql = sql.data;
@@ -916,8 +931,7 @@ late_statement(const KsJoin *join, const KsJoinRef *ref)
 	appendStringInfo(&sql, "SELECT %s, %s, %s FROM %s s WHERE %s > %s",
 					 stream_column(ref, def->meta[KS_META_PARTITION], "s"),
 					 stream_column(ref, def->meta[KS_META_OFFSET], "s"),
-					 close_of(join, ref, "s"), qualified(ref->stream),
-					 stream_column(ref, def->meta[KS_META_STREAM_TIME], "s"), close_of(join, ref, "s"));
+					 close_of(join, ref, "s"), qualified(ref->stream), came_at(join, ref, "s"), close_of(join, ref, "s"));
 	append_filters(&sql, ref);
 	return sql.data;
 }

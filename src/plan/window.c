@@ -12,7 +12,9 @@
  * Event time is the declared timestamp column, or _timestamp where none is
  * declared.  A column of type timestamp or date is the event time when it is
  * taken as UTC, as batch.c takes it.  coalesce(column, _timestamp) is the event
- * time, too: that is what a NULL falls back to.
+ * time, too: that is what a NULL falls back to.  Over a join of streams, whatever
+ * chooses among the event times of the sides may be windowed over: one of them,
+ * greatest, least or coalesce.
  *
  * Runs in: any backend, in a transaction, under the settings pinned with the query.
  */
@@ -36,6 +38,7 @@
 
 #include "catalog/stream_def.h"
 #include "exec/aggstate.h"
+#include "plan/join.h"
 #include "plan/window.h"
 #include "plan/window_int.h"
 #include "sql/window_functions.h"
@@ -239,14 +242,39 @@ meaning_of_parts(List *levels, Node *node)
 	return result;
 }
 
-/* coalesce(column, _timestamp) */
+/* What chooses among times is a time, if all of them are: those of the sides of a join. */
+static Meaning
+meaning_of_choice(List *levels, List *args)
+{
+	Meaning		nothing = {MEANS_NOTHING, InvalidOid, 0};
+	Meaning		result = nothing;
+	ListCell   *lc;
+
+	foreach(lc, args)
+	{
+		Meaning		meaning = meaning_of(levels, lfirst(lc));
+
+		if (!is_event_time(meaning) && meaning.kind != MEANS_CIVIL_TIME)
+			return nothing;
+		if (is_event_time(meaning))
+			meaning.kind = MEANS_NULLABLE_TIME;
+		if (lc != list_head(args) && meaning.kind != result.kind)
+			return nothing;
+		result = meaning;
+	}
+	return result;
+}
+
+/* coalesce(column, _timestamp), or of the times of the sides of a join. */
 static Meaning
 meaning_of_coalesce(List *levels, CoalesceExpr *expr)
 {
-	Meaning		result = {MEANS_NOTHING, InvalidOid, 0};
+	Meaning		result = meaning_of_choice(levels, expr->args);
 	Meaning		first;
 	Meaning		second;
 
+	if (result.kind != MEANS_NOTHING)
+		return result;
 	if (list_length(expr->args) != 2)
 		return meaning_of_parts(levels, (Node *) expr);
 	first = meaning_of(levels, linitial(expr->args));
@@ -260,7 +288,6 @@ meaning_of_coalesce(List *levels, CoalesceExpr *expr)
 	}
 	return meaning_of_parts(levels, (Node *) expr);
 }
-
 
 /* A column of a range table entry. */
 static Meaning
@@ -318,6 +345,12 @@ meaning_of(List *levels, Node *node)
 			return meaning_of_call(levels, (FuncExpr *) node);
 		case T_CoalesceExpr:
 			return meaning_of_coalesce(levels, (CoalesceExpr *) node);
+		case T_MinMaxExpr:
+			{
+				Meaning		choice = meaning_of_choice(levels, ((MinMaxExpr *) node)->args);
+
+				return choice.kind != MEANS_NOTHING ? choice : meaning_of_parts(levels, node);
+			}
 		case T_Var:
 			{
 				Var		   *var = (Var *) node;
@@ -390,10 +423,30 @@ meaning_of_column(List *levels, Query *query, AttrNumber attno)
 	return meaning_of(inner, tle == NULL ? NULL : (Node *) tle->expr);
 }
 
+/*
+ * join_wait
+ *		How long a record of the join waits for its partners at most, without
+ *		grace.  False if a stream is joined with no other (in a branch of UNION
+ *		ALL): its records can be late for a window, matches cannot.
+ */
+static bool
+join_wait(const KsJoin *join, int64 *wait)
+{
+	*wait = 0;
+	for (int i = 0; i < join->nrefs; i++)
+	{
+		if (!join->refs[i].buffered)
+			return false;
+		*wait = Max(*wait, join->refs[i].wait);
+	}
+	return true;
+}
+
 /* Finds the window among the grouping expressions. */
 static void
 find_group_window(KsAnalysis *analysis, Query *query)
 {
+	bool		timed = analysis->join == NULL || join_wait(analysis->join, &analysis->join_wait_us);
 	int			i = 0;
 	ListCell   *lc;
 
@@ -402,10 +455,11 @@ find_group_window(KsAnalysis *analysis, Query *query)
 		TargetEntry *tle = get_sortgroupclause_tle(lfirst_node(SortGroupClause, lc), query->targetList);
 		Meaning		meaning = meaning_of(list_make1(query), (Node *) tle->expr);
 
-		/* one side's event time is not that of a match */
-		if (analysis->join != NULL && meaning.kind == MEANS_WINDOW)
+		if (!timed && (meaning.kind == MEANS_WINDOW || meaning.kind == MEANS_SESSION))
+			meaning.mistake = KS_MISTAKE_MIXED;
+		if (!timed && meaning.kind == MEANS_WINDOW)
 			meaning.kind = MEANS_NOTHING;
-		if (analysis->join != NULL && meaning.kind == MEANS_SESSION)
+		if (!timed && meaning.kind == MEANS_SESSION)
 			meaning.kind = MEANS_PLAIN_SESSION;
 		if (meaning.mistake != KS_MISTAKE_NONE)
 		{
@@ -418,7 +472,7 @@ find_group_window(KsAnalysis *analysis, Query *query)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("kstream.session over something other than the event time of a stream is not supported in a continuous query"),
-					 errhint("%s", ks_window_time_hint(analysis))));
+					 errhint("%s", ks_window_mistake_hint(analysis))));
 		if (meaning.kind == MEANS_WINDOW || meaning.kind == MEANS_SESSION)
 		{
 			if (analysis->window != KS_WINDOW_NONE)
@@ -567,7 +621,7 @@ ks_window_bind(KsAnalysis *analysis, const KsQueryRow *row)
 	const char *what = "windows of event time";
 	const char *hint = "GROUP BY kstream.tumble, kstream.hop or kstream.session over the event time: the column named as timestamp when the stream was created, or _timestamp.";
 	bool		windows = analysis->window != KS_WINDOW_NONE;
-	bool		mistaken = !windows && analysis->mistake != KS_MISTAKE_NONE && analysis->join == NULL;
+	bool		mistaken = !windows && analysis->mistake != KS_MISTAKE_NONE;
 
 	if (mistaken && (row->emit_final || row->grace_us != 0 || row->retention_us >= 0))
 		ks_window_refuse_mistake(analysis, row->emit_final ? "emit => 'final'" :
@@ -595,17 +649,35 @@ ks_window_bind(KsAnalysis *analysis, const KsQueryRow *row)
 		analysis->state_is_visible = false;
 }
 
+/*
+ * open_us
+ *		How long after the end of a window a row in time may come, without grace: an
+ *		event that extends a session, and a match of records that waited.
+ */
+static int64
+open_us(const KsAnalysis *analysis)
+{
+	return (analysis->window == KS_WINDOW_SESSION ? analysis->session_gap_us : 0) +
+		(analysis->window != KS_WINDOW_NONE ? analysis->join_wait_us : 0);
+}
+
 /* See window.h. */
 int64
 ks_window_close_us(const KsAnalysis *analysis, const KsQueryRow *row)
 {
-	return row->grace_us + (analysis->window == KS_WINDOW_SESSION ? analysis->session_gap_us : 0);
+	return row->grace_us + open_us(analysis);
 }
 
 /* See window.h. */
 int64
 ks_window_expiry_us(const KsAnalysis *analysis, const KsQueryRow *row)
 {
-	return Max(row->retention_us, row->grace_us) +
-		(analysis->window == KS_WINDOW_SESSION ? analysis->session_gap_us : 0);
+	return Max(row->retention_us, row->grace_us) + open_us(analysis);
+}
+
+/* See window.h. */
+bool
+ks_window_closes(const KsAnalysis *analysis, const KsQueryRow *row)
+{
+	return analysis->window != KS_WINDOW_NONE && (row->emit_final || row->retention_us >= 0);
 }

@@ -30,4 +30,7 @@ extern void ks_window_notices(const KsAnalysis *analysis, const KsQueryRow *row)
 extern int64 ks_window_close_us(const KsAnalysis *analysis, const KsQueryRow *row);
 extern int64 ks_window_expiry_us(const KsAnalysis *analysis, const KsQueryRow *row);
 
+/* Do its windows close: have rows or state that come or go by the watermark? */
+extern bool ks_window_closes(const KsAnalysis *analysis, const KsQueryRow *row);
+
 #endif							/* KS_WINDOW_H */

@@ -22,8 +22,8 @@ extern void ks_window_check_sessions(KsAnalysis *analysis, Query *query);
  */
 extern void ks_window_refuse_mistake(const KsAnalysis *analysis, const char *option);
 
-/* What a window may be over, as a hint. */
-extern char *ks_window_time_hint(const KsAnalysis *analysis);
+/* What to do about analysis->mistake. */
+extern char *ks_window_mistake_hint(const KsAnalysis *analysis);
 
 /*
  * In a join of streams: finds the column by whose time rows leave a table, see

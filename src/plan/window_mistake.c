@@ -197,7 +197,9 @@ mistake_text(const KsAnalysis *analysis)
 	if (analysis->mistake == KS_MISTAKE_SHIFTED)
 		return psprintf("kstream.%s is over the event time as time zone %s shifts it", analysis->mistaken,
 						pg_get_timezone_name(session_timezone));
-	if (list_length(analysis->streams) > 1)
+	if (analysis->mistake == KS_MISTAKE_MIXED)
+		return psprintf("kstream.%s is over joins of streams and other streams together", analysis->mistaken);
+	if (analysis->join != NULL || list_length(analysis->streams) > 1)
 		return psprintf("kstream.%s is not over the event time of the streams", analysis->mistaken);
 	if (column != NULL)
 		return psprintf("kstream.%s is not over the event time of stream \"%s\", which is \"%s\"", analysis->mistaken,
@@ -206,13 +208,15 @@ mistake_text(const KsAnalysis *analysis)
 					analysis->mistaken, get_rel_name(stream));
 }
 
-/* See window_int.h. */
-char *
-ks_window_time_hint(const KsAnalysis *analysis)
+/* What a window may be over. */
+static char *
+time_hint(const KsAnalysis *analysis)
 {
 	Oid			stream = linitial_oid(analysis->streams);
 	KsColumnDef *column = declared_time(stream);
 
+	if (analysis->join != NULL)
+		return "Use the event time of one of the streams that are joined, or greatest, least or coalesce of theirs.";
 	if (list_length(analysis->streams) > 1)
 		return "Use the stream's timestamp column, or _timestamp where none is declared.";
 	if (column != NULL && getBaseType(column->typid) != TIMESTAMPTZOID)
@@ -226,15 +230,17 @@ ks_window_time_hint(const KsAnalysis *analysis)
 	return "Create the stream with \"timestamp\" => the name of the column, or use _timestamp.";
 }
 
-/* What to do about analysis->mistake. */
-static char *
-mistake_hint(const KsAnalysis *analysis)
+/* See window_int.h. */
+char *
+ks_window_mistake_hint(const KsAnalysis *analysis)
 {
 	if (analysis->mistake == KS_MISTAKE_NESTED)
 		return "GROUP BY the window itself, and put lower(w) and upper(w) of it into the select list.";
 	if (analysis->mistake == KS_MISTAKE_SHIFTED)
 		return "Event time without a time zone is taken as UTC: write the column AT TIME ZONE 'UTC'.";
-	return ks_window_time_hint(analysis);
+	if (analysis->mistake == KS_MISTAKE_MIXED)
+		return "Create one query over the joins, and another over the other streams.";
+	return time_hint(analysis);
 }
 
 /* See window_int.h. */
@@ -246,18 +252,18 @@ ks_window_refuse_mistake(const KsAnalysis *analysis, const char *option)
 			 option != NULL ?
 			 errmsg("%s is not supported without windows of event time: %s", option, mistake_text(analysis)) :
 			 errmsg("a window over shifted event time is not supported in a continuous query: %s", mistake_text(analysis)),
-			 errhint("%s", mistake_hint(analysis))));
+			 errhint("%s", ks_window_mistake_hint(analysis))));
 }
 
 /* See window.h. */
 void
 ks_window_notices(const KsAnalysis *analysis, const KsQueryRow *row)
 {
-	if (analysis->window == KS_WINDOW_NONE && analysis->mistake != KS_MISTAKE_NONE && analysis->join == NULL)
+	if (analysis->window == KS_WINDOW_NONE && analysis->mistake != KS_MISTAKE_NONE)
 		ereport(NOTICE,
 				(errmsg("%s", mistake_text(analysis)),
 				 errdetail("So it is plain grouping: no record is late, and no window closes."),
-				 errhint("%s", mistake_hint(analysis))));
+				 errhint("%s", ks_window_mistake_hint(analysis))));
 	if (analysis->window_gaps)
 		ereport(NOTICE,
 				(errmsg("kstream.hop with a slide greater than the size leaves records between its windows out"),
@@ -286,11 +292,12 @@ time_of_ref(const KsJoin *join, Node *node)
 	if (IsA(node, CoalesceExpr))
 	{
 		List	   *args = ((CoalesceExpr *) node)->args;
-		int			ref = time_of_ref(join, linitial(args));
+		int			ref = list_length(args) == 2 ? time_of_ref(join, linitial(args)) : -1;
 
+		if (ref < 0 || !IsA(lsecond(args), Var))
+			return -1;
 		var = lsecond(args);
-		return ref >= 0 && list_length(args) == 2 && IsA(var, Var) && var->varno == ref + 1 &&
-			var->varattno == join->refs[ref].def->meta[KS_META_TIMESTAMP] ? ref : -1;
+		return var->varno == ref + 1 && var->varattno == join->refs[ref].def->meta[KS_META_TIMESTAMP] ? ref : -1;
 	}
 	if (!IsA(node, Var))
 		return -1;

@@ -120,8 +120,9 @@ insert_row(Relation rel, int32 query, int64 n, const KsLateRow *late, KsBatch *b
 	if (late->has_window)
 		values[ATT_WINDOW - 1] = window_datum(late);
 	values[ATT_SEEN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	nulls[ATT_WATERMARK - 1] = !late->has_window || TIMESTAMP_IS_NOBEGIN(late->closed_at);
-	values[ATT_WATERMARK - 1] = TimestampTzGetDatum(late->closed_at);
+	/* only what its own partition does not explain */
+	nulls[ATT_WATERMARK - 1] = TIMESTAMP_IS_NOBEGIN(late->watermark) || late->due <= row->stream_time;
+	values[ATT_WATERMARK - 1] = TimestampTzGetDatum(late->watermark);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);

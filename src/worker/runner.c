@@ -309,6 +309,44 @@ add_hint(ErrorData *edata)
 		edata->hint = pstrdup("A trigger or constraint of the table is INITIALLY DEFERRED: make it INITIALLY IMMEDIATE, or drop it.");
 }
 
+/* batch_rows: how many records a batch of the query may have. */
+static int
+batch_rows(const KsRunner *r)
+{
+	int			rows = r->batch_rows > 0 ? r->batch_rows : ks_batch_rows;
+
+	return r->row_limit > 0 ? Min(rows, r->row_limit) : rows;
+}
+
+/*
+ * shrink_batch: after one that needed too much memory, or took too long, the next
+ * ones have fewer records.  False if that is no remedy.
+ */
+static bool
+shrink_batch(KsRunner *r, const ErrorData *edata, TimestampTz now)
+{
+	int			rows = batch_rows(r);
+	bool		too_long = edata->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		now >= TimestampTzPlusMilliseconds(r->batch_at, KS_BATCH_TIMEOUT_MS);
+
+	if (r->is_sink || rows <= 1 || (edata->sqlerrcode != ERRCODE_OUT_OF_MEMORY && !too_long))
+		return false;
+	r->row_limit = Max(rows / (r->row_limit > 0 ? 2 : 4), 1);
+	log_failure(r, LOG, psprintf("goes on with %d records a batch", r->row_limit), edata, now);
+	return true;
+}
+
+/* grow_batch: slowly, since too much costs a batch; up to what is set. */
+static void
+grow_batch(KsRunner *r)
+{
+	if (r->row_limit == 0)
+		return;
+	r->row_limit += r->row_limit / 16 + 1;
+	if (batch_rows(r) < r->row_limit)
+		r->row_limit = 0;
+}
+
 /* ks_runner_failed: decides when the query is tried again, and who is told why. */
 void
 ks_runner_failed(KsRunner *r, ErrorData *edata)
@@ -322,6 +360,11 @@ ks_runner_failed(KsRunner *r, ErrorData *edata)
 	if (definition_changed(r))
 	{
 		r->retry_at = TimestampTzPlusMilliseconds(now, KS_LOCK_RETRY_MS);
+		FreeErrorData(edata);
+		return;
+	}
+	if (shrink_batch(r, edata, now))
+	{
 		FreeErrorData(edata);
 		return;
 	}
@@ -431,13 +474,6 @@ ks_runner_open(KsRunner *r)
 	}
 	KS_FAULT("after_open");
 	return true;
-}
-
-/* batch_rows: how many records a batch of the query may have. */
-static int
-batch_rows(const KsRunner *r)
-{
-	return r->batch_rows > 0 ? r->batch_rows : ks_batch_rows;
 }
 
 /* batch_interval: least time from batch to batch, in ms. */
@@ -653,6 +689,7 @@ run_batch(KsRunner *r)
 		}
 		return;
 	}
+	grow_batch(r);
 	count_batch(r, &run.progress, GetCurrentTimestamp());
 	ks_runner_healthy(r);
 	ks_stat_state(r->id, r->generation, KS_STATE_RUNNING, NULL);

@@ -43,6 +43,7 @@ typedef struct KsRunner
 	bool		has_error;		/* the catalog shows an error */
 	int			failures;		/* in a row */
 	int			conflicts;		/* of these, the passing ones */
+	int			row_limit;		/* of a batch, after one that needed too much memory; 0: none */
 	TimestampTz retry_at;		/* 0: no need to wait */
 	TimestampTz look_at;		/* look then though nothing has arrived; 0: no need to */
 	TimestampTz batch_at;		/* start of the last batch */

@@ -130,7 +130,20 @@ class JoinGenerator:
             parts = [self.make_join(2), self.make_join(2)]
             return {"parts": parts, "aggregate": False}
         query = {"parts": [self.make_join(3 if shape == "three" else 2)], "aggregate": self.chance(0.25)}
+        if not query["aggregate"] and self.chance(0.3):
+            query["window"] = self.make_window(query["parts"][0])
         return query
+
+    def make_window(self, join):
+        """A window over the event times of the join, and what becomes of it.  Lengths in minutes."""
+        rng = self.rng
+        times = [side["time"] for side in join["sides"]]
+        text = rng.choice(["greatest(%s)", "greatest(%s)", "least(%s)", "coalesce(%s)"]) % ", ".join(times)
+        text = rng.choice([text, text, rng.choice(times)])
+        if self.streams[0]["time"] == "timestamp":
+            text = "(%s) AT TIME ZONE 'UTC'" % text
+        return {"time": text, "kind": rng.choice(["tumble", "tumble", "hop", "session"]), "size": rng.choice([1, 5, 7]),
+                "emit": rng.choice(["final", "final", "changes"]), "retention": rng.choice([None, None, 40, 200]), "keyed": self.chance(0.7)}
 
     def make_join(self, n):
         """One join: sides, conditions, type."""
@@ -234,12 +247,53 @@ def aggregate_list(join):
                 b["alias"], b["k"], b["alias"], b["k"], b["time"]))
 
 
-def join_text(join, rels, extra, added, more_where, aggregate):
+def join_text(join, rels, extra, added, more_where, aggregate, window=None):
     text, where = from_text(join, rels, extra, added)
     where = where + more_where + ([join["where"]] if join["where"] else [])
-    columns = aggregate_list(join) if aggregate else ", ".join(select_list(join))
+    columns = aggregate_list(join) if aggregate else window_list(join, window) if window else ", ".join(select_list(join))
     return "SELECT %s FROM %s%s%s" % (columns, text, " WHERE " + " AND ".join("(%s)" % w for w in where) if where else "",
                                       " GROUP BY %s.%s" % (join["sides"][0]["alias"], join["sides"][0]["k"]) if aggregate else "")
+
+
+def window_list(join, window):
+    """What a windowed query takes of the rows of the join."""
+    a, b = join["sides"][:2]
+    return "%s AS g, %s.%s AS av, %s.%s AS bv, %s.%s AS bk, %s AS t" % (
+        "%s.%s" % (a["alias"], a["k"]) if window["keyed"] else "1", a["alias"], a["v"], b["alias"], b["v"], b["alias"], b["k"], window["time"])
+
+
+WINDOW_AGGREGATES = ("count(*) AS n, sum(q.bv) AS s, count(q.bv) FILTER (WHERE q.av > 1) AS f,"
+                     " string_agg(q.bk, ',' ORDER BY q.bk COLLATE \"C\", q.bv, q.av) AS l")
+
+
+def window_text(window, rows):
+    """The windowed query over the rows of the join."""
+    if window["kind"] == "hop":
+        return "SELECT q.g, w.w, %s FROM (%s) q, LATERAL kstream.hop(q.t, interval '2 min', interval '%d min') w(w) GROUP BY q.g, w.w" % (
+            WINDOW_AGGREGATES, rows, window["size"])
+    return "SELECT q.g, kstream.%s(q.t, interval '%d min') AS w, %s FROM (%s) q GROUP BY 1, 2" % (
+        window["kind"], window["size"], WINDOW_AGGREGATES, rows)
+
+
+def window_reference(case, window, wait, rows, watermark):
+    """The same in plain Postgres, over the rows of the reference; wait: the longest of a record, in microseconds."""
+    text = window_text(window, rows)
+    gap = 0
+    if window["kind"] == "session":
+        gap = window["size"] * MINUTE
+        text = ("SELECT g, CASE WHEN t IS NOT NULL THEN tstzrange(min(t), max(t) + interval '%d min') END AS w, %s FROM (SELECT *,"
+                " count(*) FILTER (WHERE start) OVER (PARTITION BY g, t IS NULL ORDER BY t) AS nr FROM (SELECT *,"
+                " (t - lag(t) OVER (PARTITION BY g, t IS NULL ORDER BY t) <= interval '%d min') IS NOT TRUE AS start FROM (%s) q) q) q"
+                " GROUP BY g, nr, t IS NULL" % (window["size"], WINDOW_AGGREGATES, window["size"], rows))
+        text = text.replace("CASE WHEN t IS NOT NULL", "CASE WHEN bool_and(t IS NOT NULL)")
+    grace = case["grace"] * MINUTE
+    keep = ["true"]
+    if window["emit"] == "final":
+        keep.append("upper(x.w) + interval '%d microseconds' <= %s" % (grace + gap + wait, watermark))
+    if window["retention"] is not None:
+        keep.append("NOT coalesce(upper(x.w) + interval '%d microseconds' <= %s, false)" % (
+            max(grace, window["retention"] * MINUTE) + gap + wait, watermark))
+    return "SELECT * FROM (%s) x WHERE %s" % (text, " AND ".join(keep))
 
 
 def union_columns(case):
@@ -251,6 +305,7 @@ def query_text(case):
     """What the user writes."""
     result = []
     ctes = []
+    window = case["query"].get("window")
     for join in case["query"]["parts"]:
         rels = [side["stream"] for side in join["sides"]]
         if case["with"] == "view":
@@ -260,7 +315,8 @@ def query_text(case):
             if name not in ctes:
                 ctes.append(name)
             rels[-1] = name
-        result.append(join_text(join, rels, [], [], [], case["query"]["aggregate"]))
+        text = join_text(join, rels, [], [], [], case["query"]["aggregate"], window)
+        result.append(window_text(window, text) if window else text)
     text = branches(case, result)
     if ctes:
         text = "WITH %s %s" % (", ".join("%s AS (SELECT * FROM %s)" % (c, c[4:]) for c in ctes), text)
@@ -298,7 +354,9 @@ def reference_text(case, watermark):
         # a sub-select in FROM needs a name of its own
         rels = ["%s%s" % (rel, "" if side["text"].startswith("{rel} {alias}") or " s " in side["text"] else " r")
                 for rel, side in zip(rels, join["sides"])]
-        result.append(join_text(join, rels, ["_et", "_st"], added, null_rows, case["query"]["aggregate"]))
+        window = case["query"].get("window")
+        text = join_text(join, rels, ["_et", "_st"], added, null_rows, case["query"]["aggregate"], window)
+        result.append(window_reference(case, window, max([0] + list(most.values())), text, watermark) if window else text)
     return branches(case, result)
 
 

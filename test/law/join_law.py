@@ -44,14 +44,21 @@ class JoinRun:
         self.offsets = collections.Counter()
         self.text = gen_join.query_text(case)
         for copy in range(case["splits"]):
-            ks.run("SELECT kstream.create_table_as('st.t%d', $q$%s$q$, grace => interval '%d min', paused => true%s)" % (
-                copy, self.text, case["grace"], ", keep_changes => '1 day'" if case["keep"] else ""))
+            ks.run("SELECT kstream.create_table_as('st.t%d', $q$%s$q$, grace => interval '%d min', paused => true%s%s)" % (
+                copy, self.text, case["grace"], ", keep_changes => '1 day'" if case["keep"] else "", self.window_options()))
         self.ids = [ks.rows("SELECT id FROM kstream_catalog.query WHERE relation = 'st.t%d'::regclass" % c)[0][0]
                     for c in range(case["splits"])]
         keyed = ks.rows("SELECT bool_or(key_columns IS NOT NULL) FROM kstream_catalog.query WHERE relation = 'st.t0'::regclass")[0][0]
         self.folds = [fold.Fold(ks, "st.t%d" % copy, keyed) for copy in range(case["splits"]) if case["keep"]]
         if case["planner"]:
             ks.run(case["planner"])
+
+    def window_options(self):
+        window = self.case["query"].get("window")
+        if not window:
+            return ""
+        return ", emit => '%s'%s" % (window["emit"], "" if window["retention"] is None else
+                                     ", retention => interval '%d min'" % window["retention"])
 
     def insert(self, first, last):
         """Inserts records, and what is known of them into the tables of the reference."""

@@ -19,6 +19,8 @@ law_holds($primary, 'the primary runs its queries');
 $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
+# a call that waits for changes would hold up the replay of what it waits for
+$standby->append_conf('postgresql.conf', 'hot_standby_feedback = on');
 $standby->start;
 
 my $load = start_load($primary);

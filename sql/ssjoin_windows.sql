@@ -82,7 +82,7 @@ INSERT INTO a VALUES ('end', 8, at('13:00:20')), ('end', 9, at('18:00'));
 INSERT INTO b (k, w, ts, _partition) VALUES ('end', 9, at('18:00:01'), 1);
 SELECT kstream.step('q_greatest'), kstream.step('q_side');
 SELECT name, late FROM kstream.stat_query WHERE name IN ('q_greatest', 'q_side') ORDER BY name;
-SELECT query, relation::regclass, "partition", "offset", event_time, stream_time, "window" FROM kstream.late_records WHERE query = 'q_side' ORDER BY topic COLLATE "C", "offset";
+SELECT query, relation::regclass, "partition", "offset", event_time, stream_time, "window", watermark FROM kstream.late_records WHERE query = 'q_side' ORDER BY topic COLLATE "C", "offset";
 -- a join whose windows do not close takes them in
 SELECT kstream.create_table_as('open', query, grace => '10 s', paused => true, idle_timeout => '1 hour') FROM queries WHERE name = 'q_side';
 SELECT kstream.step('open', 1000);

@@ -104,7 +104,7 @@ SELECT q, late_of('SELECT ' || q) FROM unnest(ARRAY[
 	$$kstream.tumble(l.t, '1 hour') w, count(*) FROM d LEFT JOIN labels l ON l.t = d.ts GROUP BY w$$,
 	$$w, count(*) FROM (SELECT kstream.tumble(ts, '1 hour') w FROM d UNION ALL SELECT kstream.tumble(other, '1 hour') FROM p) x GROUP BY w$$]) q;
 SET timezone = 'Europe/Berlin';
-SELECT late_of($$SELECT kstream.tumble(ts, '1 hour') w, count(*) FROM u GROUP BY w$$) AS in_another_zone;
+SELECT late_of($$SELECT kstream.tumble(ts AT TIME ZONE 'UTC', '1 hour') w, count(*) FROM u GROUP BY w$$) AS in_another_zone;
 SET timezone = 'UTC';
 
 -- no more than a thousand are kept, the newest; all are counted

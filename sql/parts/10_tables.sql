@@ -108,6 +108,7 @@ CREATE TABLE kstream_catalog.late_record
 	stream_time		timestamptz NOT NULL,
 	"window"		tstzrange,
 	seen_at			timestamptz NOT NULL,
+	watermark		timestamptz,
 	PRIMARY KEY (query, n)
 );
 COMMENT ON TABLE kstream_catalog.late_record IS 'the newest records of each query that came after their window had closed, one row per record and window';

@@ -126,7 +126,8 @@ SELECT q.relation::text AS query,
 	l.stream_time,
 	l."window",
 	l.seen_at,
-	l.source
+	l.source,
+	l.watermark
 FROM kstream_catalog.late_record l
 	JOIN kstream_catalog.query q ON q.id = l.query
 	JOIN pg_catalog.pg_class c ON c.oid = q.relation

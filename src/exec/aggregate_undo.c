@@ -79,7 +79,10 @@ ks_aggregate_name_group(KsOperator *base, ErrorData *edata)
 		psprintf("%s, in group (%s) of continuous query \"%s\"", edata->message,
 				 describe_group(op, op->culprit), get_rel_name(op->query->relation)) :
 		psprintf("%s, in continuous query \"%s\"", edata->message, get_rel_name(op->query->relation));
-	if (edata->hint == NULL)
+	if (edata->sqlerrcode == ERRCODE_NOT_NULL_VIOLATION && op->plan->window != KS_WINDOW_NONE &&
+		op->culprit->group.nulls[op->plan->window_key])
+		edata->hint = pstrdup("A record whose time is NULL or infinite is in the window NULL, which cannot be a key. Drop the table and create the query anew over coalesce(column, _timestamp), or with WHERE isfinite(column).");
+	else if (edata->hint == NULL)
 		edata->hint = pstrdup("No record is to blame alone. Drop the table and create the query anew with a condition that keeps such values out, a wider type such as numeric, or an expression that does not fail.");
 	op->culprit = NULL;
 }

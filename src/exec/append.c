@@ -7,6 +7,7 @@
  *
  * With retention, rows leave the table when the watermark has passed their event
  * time by that much: in the order of an index over it, a bounded number at a time.
+ * Those without one (NULL, infinite) stay.
  */
 #include "postgres.h"
 
@@ -15,7 +16,10 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "common/int.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -50,10 +54,27 @@ typedef struct AppendOperator
 	int			maxtuples;
 	/* retention */
 	AttrNumber	time_column;	/* event time, or 0 */
+	bool		time_is_date;	/* its type; timestamp and timestamptz are the same number */
 	int64		expiry_us;
 	TimestampTz least_added;	/* event time in the attempt, DT_NOEND: none */
 	TimestampTz next_expiry;	/* least event time in the table, DT_NOEND: none */
 } AppendOperator;
+
+/* The event time of a row, as batch.c takes it; DT_NOEND: none. */
+static TimestampTz
+row_time(const AppendOperator *op, Datum value, bool isnull)
+{
+	TimestampTz time;
+
+	if (isnull)
+		return DT_NOEND;
+	if (!op->time_is_date)
+		time = DatumGetTimestampTz(value);
+	else if (DATE_NOT_FINITE(DatumGetDateADT(value)) ||
+			 pg_mul_s64_overflow(DatumGetDateADT(value), USECS_PER_DAY, &time) || !IS_VALID_TIMESTAMP(time))
+		return DT_NOEND;
+	return TIMESTAMP_NOT_FINITE(time) ? DT_NOEND : time;
+}
 
 /* Starts with no rows; looks at the table's columns as they are now. */
 static void
@@ -91,8 +112,9 @@ append_add(KsOperator *base, TupleTableSlot *slot)
 	slot_getallattrs(slot);
 	memcpy(op->values, slot->tts_values, sizeof(Datum) * op->ncolumns);
 	memcpy(op->nulls, slot->tts_isnull, sizeof(bool) * op->ncolumns);
-	if (op->time_column != 0 && !op->nulls[op->time_column - 1])
-		op->least_added = Min(op->least_added, DatumGetTimestampTz(op->values[op->time_column - 1]));
+	if (op->time_column != 0)
+		op->least_added = Min(op->least_added, row_time(op, op->values[op->time_column - 1],
+														op->nulls[op->time_column - 1]));
 	old = MemoryContextSwitchTo(op->cxt);
 	if (op->ntuples == op->maxtuples)
 	{
@@ -131,7 +153,24 @@ append_apply(KsOperator *base)
 	return op->ntuples;
 }
 
-/* A scan of the rows from an event time on, in its order. */
+/* The condition of scan_from. */
+static void
+init_scan_key(ScanKey key, TimestampTz first, bool is_date)
+{
+	if (TIMESTAMP_IS_NOBEGIN(first) && is_date)
+		ScanKeyInit(key, 1, BTGreaterStrategyNumber, F_DATE_GT, DateADTGetDatum(DATEVAL_NOBEGIN));
+	else if (TIMESTAMP_IS_NOBEGIN(first))
+		ScanKeyInit(key, 1, BTGreaterStrategyNumber, F_TIMESTAMP_GT, TimestampTzGetDatum(first));
+	else if (is_date)
+		ScanKeyInit(key, 1, BTGreaterEqualStrategyNumber, F_DATE_GE, DateADTGetDatum((DateADT) (first / USECS_PER_DAY)));
+	else
+		ScanKeyInit(key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE, TimestampTzGetDatum(first));
+}
+
+/*
+ * A scan of the rows from an event time on, in its order; DT_NOBEGIN: of all but
+ * those with NULL or -infinity.
+ */
 static IndexScanDesc
 scan_from(AppendOperator *op, KsTableWriter *writer, TimestampTz first)
 {
@@ -144,7 +183,7 @@ scan_from(AppendOperator *op, KsTableWriter *writer, TimestampTz first)
 		if (index->rd_index->indkey.values[0] != op->time_column || !ks_index_is_in_order(index))
 			continue;
 		scan = ks_index_beginscan(writer->rel, index, GetActiveSnapshot(), 1);
-		ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE, TimestampTzGetDatum(first));
+		init_scan_key(&key, first, op->time_is_date);
 		index_rescan(scan, &key, 1, NULL, 0);
 		return scan;
 	}
@@ -174,10 +213,9 @@ delete_up_to(AppendOperator *op, TimestampTz last, int limit, bool *more)
 	while (index_getnext_slot(scan, ForwardScanDirection, writer->old_slot))
 	{
 		bool		isnull;
-		TimestampTz time = DatumGetTimestampTz(slot_getattr(writer->old_slot, op->time_column, &isnull));
+		Datum		value = slot_getattr(writer->old_slot, op->time_column, &isnull);
+		TimestampTz time = row_time(op, value, isnull);
 
-		if (isnull)
-			break;
 		if (time > last || deleted >= limit)
 		{
 			op->next_expiry = time;
@@ -219,6 +257,7 @@ init_retention(AppendOperator *op, const KsQueryRow *query, KsAnalysis *analysis
 	bool		more = false;
 
 	op->time_column = analysis->time_column;
+	op->time_is_date = getBaseType(get_atttype(op->relation, op->time_column)) == DATEOID;
 	op->expiry_us = ks_window_expiry_us(analysis, query);
 	op->base.next_close = append_next_close;
 	op->base.close = append_close;

@@ -287,6 +287,8 @@ receive_late(TupleTableSlot *slot, DestReceiver *self)
 	row->source = receiver->side->ref->stream;
 	row->partition = DatumGetInt32(slot->tts_values[0]);
 	row->offset = DatumGetInt64(slot->tts_values[1]);
+	row->due = DatumGetTimestampTz(slot->tts_values[2]) + 1;
+	row->watermark = receiver->op->join->watermark_is_late ? receiver->op->base.watermark : DT_NOBEGIN;
 	if (!is_known_late(receiver->op, row))
 		receiver->op->base.late = lappend(receiver->op->base.late, row);
 	MemoryContextSwitchTo(old);

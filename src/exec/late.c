@@ -104,6 +104,8 @@ ks_late_filter_drops(KsLateFilter *filter, KsOperator *op, TupleTableSlot *slot,
 		(filter->closed_us < 0 || ks_time_plus(late.end, filter->closed_us) > op->watermark))
 		return false;
 	late.has_window = true;
+	late.due = ks_time_plus(late.end, filter->grace_us);
+	late.watermark = filter->closed_us < 0 ? DT_NOBEGIN : op->watermark;
 	late.source = batch->reader->def->relid;
 	late.partition = row->rec.partition;
 	late.offset = row->rec.offset;

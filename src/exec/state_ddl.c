@@ -344,6 +344,7 @@ ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 {
 	row->key_columns = analysis->key_columns;
 	ks_window_bind(analysis, row);
+	ks_window_notices(analysis, row);
 	if (analysis->join != NULL)
 		create_join_state(analysis, row);
 	if (row->kind == KS_QUERY_STREAM)

@@ -105,6 +105,22 @@ input_is_soft(KsTypeClass type, Oid basetype)
 	}
 }
 
+/* Are there times in a value of the type, so that its text may say 'now'? */
+static bool
+may_name_clock(Oid type)
+{
+	Oid			inside = get_base_element_type(type);
+
+	type = getBaseType(type);
+	if (type == DATEOID || type == TIMEOID || type == TIMETZOID || type == TIMESTAMPOID || type == TIMESTAMPTZOID)
+		return true;
+	if (!OidIsValid(inside) && type_is_range(type))
+		inside = get_range_subtype(type);
+	if (!OidIsValid(inside) && type_is_multirange(type))
+		inside = get_range_subtype(get_multirange_range(type));
+	return OidIsValid(inside) && may_name_clock(inside);
+}
+
 /* See convert.h. */
 KsConverter *
 ks_converter_create(Oid typid, int32 typmod)
@@ -118,6 +134,7 @@ ks_converter_create(Oid typid, int32 typmod)
 	conv->domain = (conv->basetype != typid);
 	conv->type = classify_type(conv->basetype);
 	conv->trusted = input_is_soft(conv->type, conv->basetype);
+	conv->clocked = may_name_clock(conv->basetype);
 	conv->context = CurrentMemoryContext;
 	getTypeInputInfo(conv->basetype, &function, &conv->ioparam);
 	fmgr_info(function, &conv->input);
@@ -199,6 +216,10 @@ ks_convert_input(KsConverter *conv, const char *str, size_t len, KsConversion *c
 
 	if (len >= MaxAllocSize)
 		return ks_conversion_fail(cv, ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the value is too long");
+	if (conv->clocked && ks_names_clock(str, len))
+		return ks_conversion_fail(cv, ERRCODE_INVALID_DATETIME_FORMAT,
+								  "invalid input for type %s: %s depends on when it is read",
+								  format_type_be(conv->basetype), ks_quote_excerpt(str, len));
 	copy = pnstrdup(str, len);
 	ok = ks_guard_input(&cv->guard, &conv->input, copy, conv->ioparam, conv->typmod,
 						conv->trusted, value, &sqlstate, &message);

@@ -52,6 +52,7 @@ struct KsConverter
 	FmgrInfo	input;			/* input function of the base type */
 	Oid			ioparam;
 	bool		trusted;		/* it reports errors softly from 16 on */
+	bool		clocked;		/* text for it may name the clock: 'now', 'today' */
 	bool		domain;			/* has constraints to be checked */
 	void	   *domain_cache;	/* for domain_check */
 	MemoryContext context;		/* what lives as long as the converter */

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
 #include <math.h>
 
 #include "common/int.h"
@@ -203,6 +204,30 @@ ks_parse_iso_datetime(KsConverter *conv, const char *str, size_t len, Datum *val
 		return false;
 	*value = round_timestamp(conv, TimestampGetDatum(result));
 	return true;
+}
+
+/* See convert_datetime.h. */
+bool
+ks_names_clock(const char *str, size_t len)
+{
+	static const char *const words[] = {"now", "today", "tomorrow", "yesterday"};
+	const char *end = str + len;
+
+	while (str < end)
+	{
+		const char *start = str;
+
+		while (str < end && isalpha((unsigned char) *str))
+			str++;
+		for (int i = 0; i < lengthof(words); i++)
+		{
+			if (str - start == strlen(words[i]) && pg_strncasecmp(start, words[i], str - start) == 0)
+				return true;
+		}
+		if (str == start)
+			str++;
+	}
+	return false;
 }
 
 /* See convert_datetime.h. */

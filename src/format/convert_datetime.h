@@ -15,4 +15,10 @@ extern bool ks_parse_iso_datetime(KsConverter *conv, const char *str, size_t len
 extern bool ks_convert_epoch(KsConverter *conv, const char *str, size_t len,
 							 KsConversion *cv, Datum *value);
 
+/*
+ * Is there one of the words in the text that input functions take for a time of
+ * the clock?  A record read again would have another value.
+ */
+extern bool ks_names_clock(const char *str, size_t len);
+
 #endif							/* KS_CONVERT_DATETIME_H */

@@ -32,8 +32,10 @@ init_composite(KsConverter *conv)
 	{
 		Form_pg_attribute att = TupleDescAttr(conv->desc, i);
 
-		if (!att->attisdropped)
-			conv->fields[i] = ks_converter_create(att->atttypid, att->atttypmod);
+		if (att->attisdropped)
+			continue;
+		conv->fields[i] = ks_converter_create(att->atttypid, att->atttypmod);
+		conv->clocked |= conv->fields[i]->clocked;
 	}
 }
 
@@ -50,6 +52,7 @@ ks_converter_init_nested(KsConverter *conv)
 	}
 	elemtype = get_element_type(conv->basetype);
 	conv->element = ks_converter_create(elemtype, conv->typmod);
+	conv->clocked = conv->element->clocked;
 	get_typlenbyvalalign(elemtype, &conv->elmlen, &conv->elmbyval, &conv->elmalign);
 }
 

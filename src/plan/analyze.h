@@ -20,6 +20,16 @@ typedef enum KsWindowKind
 	KS_WINDOW_SESSION
 } KsWindowKind;
 
+/* Why what looks like a window is none. */
+typedef enum KsWindowMistake
+{
+	KS_MISTAKE_NONE,
+	KS_MISTAKE_OTHER_TIME,		/* over something other than the event time */
+	KS_MISTAKE_SHIFTED,			/* over the event time as the session's time zone shifts it */
+	KS_MISTAKE_NESTED,			/* inside an expression */
+	KS_MISTAKE_MIXED			/* over joins of streams and other streams together */
+} KsWindowMistake;
+
 typedef struct KsAnalysis
 {
 	KsQueryKind kind;			/* KS_QUERY_APPEND or KS_QUERY_AGGREGATE */
@@ -42,6 +52,10 @@ typedef struct KsAnalysis
 	int64		session_gap_us;
 	int64		join_wait_us;	/* how long a record of the join waits at most, without grace */
 	AttrNumber	time_column;	/* row-wise query: result column that is the event time, or 0 */
+	bool		time_may_miss;	/* it is NULL where the record's own timestamp counts */
+	KsWindowMistake mistake;	/* a grouping expression that looks like a window */
+	const char *mistaken;		/* its function */
+	bool		window_gaps;	/* kstream.hop whose windows do not meet */
 } KsAnalysis;
 
 /* Analyses (and refuses with 0A000) the query of a view, in the current context. */

@@ -107,11 +107,13 @@ kind_text(KsAggKind kind)
 	return "";
 }
 
-/* Seconds, for reading. */
+/* A number of microseconds as an interval; a day is 24 hours. */
 static char *
-seconds(int64 us)
+interval_text(int64 microseconds)
 {
-	return psprintf("%g s", us / 1e6);
+	Interval	interval = {.day = microseconds / USECS_PER_DAY,.time = microseconds % USECS_PER_DAY};
+
+	return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&interval)));
 }
 
 /* What becomes of windows, or of rows with an event time. */
@@ -122,19 +124,19 @@ append_windows(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, KsPl
 	{
 		appendStringInfo(buf, "  Window: %s, ", quote_identifier(list_nth(analysis->key_columns, analysis->window_key)));
 		if (analysis->window == KS_WINDOW_SESSION)
-			appendStringInfo(buf, "sessions of gap %s, ", seconds(analysis->session_gap_us));
+			appendStringInfo(buf, "sessions of gap %s, ", interval_text(analysis->session_gap_us));
 		if (analysis->join != NULL)
-			appendStringInfo(buf, "of matches, which stay open %s longer\n", seconds(analysis->join_wait_us));
+			appendStringInfo(buf, "of matches, which stay open %s longer\n", interval_text(analysis->join_wait_us));
 		else
-			appendStringInfo(buf, "records are late %s after the end%s\n", seconds(row->grace_us),
+			appendStringInfo(buf, "records are late %s after the end%s\n", interval_text(row->grace_us),
 							 plan->origin >= 0 ? "" : " (records are run one by one)");
 	}
 	if (row->emit_final)
 		appendStringInfo(buf, "  Close: rows come when the watermark is %s past the end\n",
-						 seconds(ks_window_close_us(analysis, row)));
+						 interval_text(ks_window_close_us(analysis, row)));
 	if (row->retention_us >= 0)
 		appendStringInfo(buf, "  Expiry: rows leave when the watermark is %s past the %s\n",
-						 seconds(ks_window_expiry_us(analysis, row)),
+						 interval_text(ks_window_expiry_us(analysis, row)),
 						 analysis->window != KS_WINDOW_NONE ? "end" : "event time");
 }
 
@@ -158,15 +160,6 @@ append_aggregate(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, Ks
 		append_statement(buf, "Statement over the groups of a batch", plan->final_sql);
 	if (plan->recompute_sql != NULL)
 		append_statement(buf, "Statement per group of a batch", plan->recompute_sql);
-}
-
-/* A number of microseconds as an interval. */
-static char *
-interval_text(int64 microseconds)
-{
-	Interval	interval = {.time = microseconds};
-
-	return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&interval)));
 }
 
 /* The streams that are joined with each other, and their buffers. */

@@ -40,6 +40,7 @@
 #include "exec/aggstate.h"
 #include "plan/join.h"
 #include "plan/window.h"
+#include "plan/window_int.h"
 #include "sql/window_functions.h"
 
 /* What an expression stands for. */
@@ -48,6 +49,7 @@ typedef enum MeaningKind
 	MEANS_NOTHING,				/* nothing of interest */
 	MEANS_RECORD_TIME,			/* a stream's _timestamp, where event time is another column */
 	MEANS_CIVIL_TIME,			/* the declared column, of type timestamp or date */
+	MEANS_SHIFTED_TIME,			/* such a column, cast in a session that is not in UTC */
 	MEANS_NULLABLE_TIME,		/* the declared column */
 	MEANS_EVENT_TIME,			/* the event time of every record */
 	MEANS_WINDOW,				/* tumble or hop over event time */
@@ -60,10 +62,13 @@ typedef struct Meaning
 	MeaningKind kind;
 	Oid			stream;			/* of a time */
 	int64		gap_us;			/* of a session */
+	KsWindowMistake mistake;	/* why what looks like a window is none */
+	const char *function;		/* of the mistake: its window function */
 } Meaning;
 
 static Meaning meaning_of(List *levels, Node *node);
 static Meaning meaning_of_column(List *levels, Query *query, AttrNumber attno);
+static Meaning meaning_of_parts(List *levels, Node *node);
 
 /* Is it an event time that a window may be over? */
 static bool
@@ -125,13 +130,13 @@ meaning_of_stream_column(Oid relid, AttrNumber attno)
 	return result;
 }
 
-/* Does the session show civil time as UTC does? */
+/* Does the zone, whatever its name, show the time of UTC? */
 static bool
-session_is_utc(void)
+zone_is_utc(pg_tz *zone)
 {
-	const char *zone = pg_get_timezone_name(session_timezone);
+	long		offset;
 
-	return strcmp(zone, "UTC") == 0 || strcmp(zone, "Etc/UTC") == 0 || strcmp(zone, "GMT") == 0;
+	return zone != NULL && pg_get_timezone_offset(zone, &offset) && offset == 0;
 }
 
 /* Is the expression the constant name of UTC? */
@@ -143,7 +148,29 @@ is_utc_constant(Node *node)
 	if (!IsA(node, Const) || ((Const *) node)->constisnull || ((Const *) node)->consttype != TEXTOID)
 		return false;
 	name = TextDatumGetCString(((Const *) node)->constvalue);
-	return pg_strcasecmp(name, "UTC") == 0 || pg_strcasecmp(name, "GMT") == 0;
+	return strlen(name) <= TZ_STRLEN_MAX && zone_is_utc(pg_tzset(name));
+}
+
+/* A window function over an argument. */
+static Meaning
+meaning_of_window(const char *function, FuncExpr *call, Meaning argument)
+{
+	Meaning		result = {MEANS_NOTHING, InvalidOid, 0};
+	bool		timed = is_event_time(argument);
+
+	if (strcmp(function, "session") != 0)
+		result.kind = timed ? MEANS_WINDOW : MEANS_NOTHING;
+	else
+	{
+		result.kind = timed ? MEANS_SESSION : MEANS_PLAIN_SESSION;
+		result.gap_us = timed ? session_gap(lsecond(call->args)) : 0;
+	}
+	result.function = function;
+	if (argument.kind == MEANS_SHIFTED_TIME)
+		result.mistake = KS_MISTAKE_SHIFTED;
+	else if (!timed)
+		result.mistake = KS_MISTAKE_OTHER_TIME;
+	return result;
 }
 
 /* A call of a function: of ours, or one that makes civil time an instant. */
@@ -155,19 +182,7 @@ meaning_of_call(List *levels, FuncExpr *call)
 	Meaning		argument;
 
 	if (name != NULL)
-	{
-		Meaning		result = nothing;
-		bool		timed = is_event_time(meaning_of(levels, linitial(call->args)));
-
-		if (strcmp(name, "session") != 0)
-			result.kind = timed ? MEANS_WINDOW : MEANS_NOTHING;
-		else
-		{
-			result.kind = timed ? MEANS_SESSION : MEANS_PLAIN_SESSION;
-			result.gap_us = timed ? session_gap(lsecond(call->args)) : 0;
-		}
-		return result;
-	}
+		return meaning_of_window(name, call, meaning_of(levels, linitial(call->args)));
 	switch (call->funcid)
 	{
 		case F_TIMEZONE_TEXT_TIMESTAMP:
@@ -177,19 +192,54 @@ meaning_of_call(List *levels, FuncExpr *call)
 			break;
 		case F_TIMESTAMPTZ_TIMESTAMP:
 		case F_TIMESTAMPTZ_DATE:
-			if (!session_is_utc())
-				return nothing;
 			argument = meaning_of(levels, linitial(call->args));
+			if (argument.kind == MEANS_CIVIL_TIME && !zone_is_utc(session_timezone))
+			{
+				argument.kind = MEANS_SHIFTED_TIME;
+				return argument;
+			}
 			break;
 		case F_TIMESTAMP_DATE:
 			return meaning_of(levels, linitial(call->args));
 		default:
-			return nothing;
+			return meaning_of_parts(levels, (Node *) call);
 	}
 	if (argument.kind != MEANS_CIVIL_TIME)
 		return nothing;
 	argument.kind = MEANS_NULLABLE_TIME;
 	return argument;
+}
+
+/* State of find_mistake. */
+typedef struct MistakeContext
+{
+	List	   *levels;
+	Meaning		found;
+} MistakeContext;
+
+/* Walker that looks for a window, or what looks like one, in an expression. */
+static bool
+find_mistake(Node *node, MistakeContext *cxt)
+{
+	if (node == NULL || IsA(node, Query))
+		return false;
+	cxt->found = meaning_of(cxt->levels, node);
+	return cxt->found.function != NULL;
+}
+
+/* An expression that stands for nothing of interest, unless there is a window inside. */
+static Meaning
+meaning_of_parts(List *levels, Node *node)
+{
+	MistakeContext cxt = {levels, {MEANS_NOTHING, InvalidOid, 0}};
+	Meaning		result = {MEANS_NOTHING, InvalidOid, 0};
+
+	if (expression_tree_walker(node, find_mistake, &cxt))
+	{
+		result.function = cxt.found.function;
+		result.mistake = cxt.found.mistake == KS_MISTAKE_NONE ? KS_MISTAKE_NESTED : cxt.found.mistake;
+	}
+	return result;
 }
 
 /* What chooses among times is a time, if all of them are: those of the sides of a join. */
@@ -223,8 +273,10 @@ meaning_of_coalesce(List *levels, CoalesceExpr *expr)
 	Meaning		first;
 	Meaning		second;
 
-	if (result.kind != MEANS_NOTHING || list_length(expr->args) != 2)
+	if (result.kind != MEANS_NOTHING)
 		return result;
+	if (list_length(expr->args) != 2)
+		return meaning_of_parts(levels, (Node *) expr);
 	first = meaning_of(levels, linitial(expr->args));
 	second = meaning_of(levels, lsecond(expr->args));
 	if (first.kind == MEANS_NULLABLE_TIME && second.kind == MEANS_RECORD_TIME &&
@@ -232,8 +284,9 @@ meaning_of_coalesce(List *levels, CoalesceExpr *expr)
 	{
 		result.kind = MEANS_EVENT_TIME;
 		result.stream = first.stream;
+		return result;
 	}
-	return result;
+	return meaning_of_parts(levels, (Node *) expr);
 }
 
 /* A column of a range table entry. */
@@ -252,9 +305,15 @@ meaning_of_var(List *levels, Var *var)
 			if (rte->relkind == RELKIND_FOREIGN_TABLE && ks_is_stream(rte->relid))
 				return meaning_of_stream_column(rte->relid, var->varattno);
 			if (rte->relkind == RELKIND_VIEW)
-				return meaning_of_column(NIL, ks_view_query_resolved(rte->relid), var->varattno);
+			{
+				Query	   *view = ks_view_query_resolved(rte->relid);
+
+				return ks_reads_stream((Node *) view) ? meaning_of_column(NIL, view, var->varattno) : nothing;
+			}
 			return nothing;
 		case RTE_SUBQUERY:
+			if (!rte->lateral && !ks_reads_stream((Node *) rte->subquery))
+				return nothing;	/* tables only: what they hold is data */
 			return meaning_of_column(levels, rte->subquery, var->varattno);
 		case RTE_JOIN:
 			return meaning_of(levels, list_nth(rte->joinaliasvars, var->varattno - 1));
@@ -287,7 +346,11 @@ meaning_of(List *levels, Node *node)
 		case T_CoalesceExpr:
 			return meaning_of_coalesce(levels, (CoalesceExpr *) node);
 		case T_MinMaxExpr:
-			return meaning_of_choice(levels, ((MinMaxExpr *) node)->args);
+			{
+				Meaning		choice = meaning_of_choice(levels, ((MinMaxExpr *) node)->args);
+
+				return choice.kind != MEANS_NOTHING ? choice : meaning_of_parts(levels, node);
+			}
 		case T_Var:
 			{
 				Var		   *var = (Var *) node;
@@ -299,8 +362,11 @@ meaning_of(List *levels, Node *node)
 				here->varlevelsup = 0;
 				return meaning_of_var(list_copy_tail(levels, var->varlevelsup), here);
 			}
-		default:
+		case T_Const:
+		case T_Param:
 			return nothing;
+		default:
+			return meaning_of_parts(levels, node);
 	}
 }
 
@@ -328,7 +394,17 @@ meaning_of_branches(List *levels, Node *node, AttrNumber attno)
 	if (left.kind == MEANS_PLAIN_SESSION)
 		return left;
 	if (is_event_time(left) && is_event_time(right))
-		return left;			/* of two streams perhaps: each record has its own */
+	{
+		/* of two streams perhaps: each record has its own */
+		if (right.kind == MEANS_NULLABLE_TIME)
+			left.kind = right.kind;
+		return left;
+	}
+	if (left.mistake == KS_MISTAKE_NONE)
+	{
+		left.mistake = right.mistake;
+		left.function = right.function;
+	}
 	if (left.kind != right.kind)
 		left.kind = right.kind == MEANS_PLAIN_SESSION ? MEANS_PLAIN_SESSION : MEANS_NOTHING;
 	return left;
@@ -379,15 +455,24 @@ find_group_window(KsAnalysis *analysis, Query *query)
 		TargetEntry *tle = get_sortgroupclause_tle(lfirst_node(SortGroupClause, lc), query->targetList);
 		Meaning		meaning = meaning_of(list_make1(query), (Node *) tle->expr);
 
+		if (!timed && (meaning.kind == MEANS_WINDOW || meaning.kind == MEANS_SESSION))
+			meaning.mistake = KS_MISTAKE_MIXED;
 		if (!timed && meaning.kind == MEANS_WINDOW)
 			meaning.kind = MEANS_NOTHING;
 		if (!timed && meaning.kind == MEANS_SESSION)
 			meaning.kind = MEANS_PLAIN_SESSION;
+		if (meaning.mistake != KS_MISTAKE_NONE)
+		{
+			analysis->mistake = meaning.mistake;
+			analysis->mistaken = meaning.function;
+		}
+		if (meaning.mistake == KS_MISTAKE_SHIFTED)
+			ks_window_refuse_mistake(analysis, NULL);
 		if (meaning.kind == MEANS_PLAIN_SESSION)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("kstream.session over something other than the event time of a stream is not supported in a continuous query"),
-					 errhint("Use the stream's timestamp column, or _timestamp where none is declared.")));
+					 errhint("%s", ks_window_mistake_hint(analysis))));
 		if (meaning.kind == MEANS_WINDOW || meaning.kind == MEANS_SESSION)
 		{
 			if (analysis->window != KS_WINDOW_NONE)
@@ -403,8 +488,8 @@ find_group_window(KsAnalysis *analysis, Query *query)
 	}
 }
 
-/* Checks the constants among the arguments of a window function. */
-static void
+/* Checks the constants among the arguments of a window function; false if windows leave gaps. */
+static bool
 check_call(const char *function, FuncExpr *call)
 {
 	Const	   *args[KS_WINDOW_MAX_ARGS] = {NULL};
@@ -420,7 +505,7 @@ check_call(const char *function, FuncExpr *call)
 			args[i] = (Const *) value;
 		i++;
 	}
-	ks_window_check_call(function, args, exprType(llast(call->args)) == TEXTOID);
+	return ks_window_check_call(function, args, exprType(llast(call->args)) == TEXTOID);
 }
 
 /*
@@ -429,7 +514,7 @@ check_call(const char *function, FuncExpr *call)
  *		reads: with a wrong constant every record would be a dead letter.
  */
 static bool
-check_calls(Node *node, void *context)
+check_calls(Node *node, KsAnalysis *analysis)
 {
 	if (node == NULL)
 		return false;
@@ -437,20 +522,57 @@ check_calls(Node *node, void *context)
 	{
 		const char *function = window_function(((FuncExpr *) node)->funcid);
 
-		if (function != NULL)
-			check_call(function, (FuncExpr *) node);
+		if (function != NULL && !check_call(function, (FuncExpr *) node))
+			analysis->window_gaps = true;
 	}
 	if (IsA(node, RangeTblEntry))
 	{
 		RangeTblEntry *rte = (RangeTblEntry *) node;
 
 		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW && rte->inFromCl)
-			(void) check_calls((Node *) ks_view_query_resolved(rte->relid), context);
+			(void) check_calls((Node *) ks_view_query_resolved(rte->relid), analysis);
 		return false;			/* its parts are walked on their own */
 	}
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, check_calls, context, QTW_EXAMINE_RTES_BEFORE);
-	return expression_tree_walker(node, check_calls, context);
+		return query_tree_walker((Query *) node, check_calls, analysis, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, check_calls, analysis);
+}
+
+/*
+ * find_time_column
+ *		Finds the result column that is the event time of a row: by what it stands
+ *		for, or, in a join of streams, as the greatest one of all.
+ */
+static void
+find_time_column(KsAnalysis *analysis, Query *query)
+{
+	ListCell   *lc;
+
+	if (analysis->join != NULL && ks_join_time_column(analysis, query))
+		return;
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		Meaning		meaning = {MEANS_NOTHING, InvalidOid, 0};
+
+		if (!tle->resjunk)
+			meaning = meaning_of_column(NIL, query, tle->resno);
+		if (is_event_time(meaning) || meaning.kind == MEANS_CIVIL_TIME)
+		{
+			analysis->time_column = tle->resno;
+			analysis->time_may_miss = meaning.kind != MEANS_EVENT_TIME;
+			return;
+		}
+	}
+}
+
+/* See window_int.h. */
+bool
+ks_window_is_session(List *levels, Node *node)
+{
+	MeaningKind kind = meaning_of(levels, node).kind;
+
+	return kind == MEANS_SESSION || kind == MEANS_PLAIN_SESSION;
 }
 
 /* See window.h. */
@@ -459,7 +581,8 @@ ks_window_find(KsAnalysis *analysis, Query *query)
 {
 	ListCell   *lc;
 
-	(void) check_calls((Node *) query, NULL);
+	(void) check_calls((Node *) query, analysis);
+	ks_window_check_sessions(analysis, query);
 	if (analysis->kind == KS_QUERY_AGGREGATE)
 	{
 		find_group_window(analysis, query);
@@ -478,17 +601,7 @@ ks_window_find(KsAnalysis *analysis, Query *query)
 		}
 		return;
 	}
-	foreach(lc, query->targetList)
-	{
-		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-
-		if (!tle->resjunk && exprType((Node *) tle->expr) == TIMESTAMPTZOID &&
-			is_event_time(meaning_of_column(NIL, query, tle->resno)))
-		{
-			analysis->time_column = tle->resno;
-			return;
-		}
-	}
+	find_time_column(analysis, query);
 }
 
 /* Refuses an option that has nothing to work on. */
@@ -508,7 +621,11 @@ ks_window_bind(KsAnalysis *analysis, const KsQueryRow *row)
 	const char *what = "windows of event time";
 	const char *hint = "GROUP BY kstream.tumble, kstream.hop or kstream.session over the event time: the column named as timestamp when the stream was created, or _timestamp.";
 	bool		windows = analysis->window != KS_WINDOW_NONE;
+	bool		mistaken = !windows && analysis->mistake != KS_MISTAKE_NONE;
 
+	if (mistaken && (row->emit_final || row->grace_us != 0 || row->retention_us >= 0))
+		ks_window_refuse_mistake(analysis, row->emit_final ? "emit => 'final'" :
+								 row->grace_us != 0 ? "grace" : "retention");
 	if (!windows && row->emit_final)
 		refuse_option("emit => 'final'", what, hint);
 	if (!windows && analysis->join == NULL && row->grace_us != 0)
@@ -518,7 +635,9 @@ ks_window_bind(KsAnalysis *analysis, const KsQueryRow *row)
 		refuse_option("retention", what, hint);
 	if (!windows && row->retention_us >= 0 && analysis->time_column == 0)
 		refuse_option("retention", "the event time in its rows",
-					  "Have the stream's timestamp column, or _timestamp where none is declared, in the select list.");
+					  analysis->join == NULL ?
+					  "Have the stream's timestamp column, or _timestamp where none is declared, in the select list." :
+					  "Have greatest(a.at, b.at), over all streams of the join, in the select list, or the event time of a stream that no row is without.");
 	if (row->emit_final && row->retention_us >= 0 && row->retention_us <= row->grace_us)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

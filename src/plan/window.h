@@ -20,6 +20,12 @@ extern void ks_window_find(KsAnalysis *analysis, Query *query);
  */
 extern void ks_window_bind(KsAnalysis *analysis, const KsQueryRow *row);
 
+/*
+ * Tells the creator of the query what is allowed and perhaps not meant: windows
+ * over something else than event time, rows that will never leave.
+ */
+extern void ks_window_notices(const KsAnalysis *analysis, const KsQueryRow *row);
+
 /* Event time that passes between the end of a window and its close, its expiry. */
 extern int64 ks_window_close_us(const KsAnalysis *analysis, const KsQueryRow *row);
 extern int64 ks_window_expiry_us(const KsAnalysis *analysis, const KsQueryRow *row);

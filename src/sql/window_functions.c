@@ -426,12 +426,24 @@ ks_tumble_zone(PG_FUNCTION_ARGS)
 	return tumble(fcinfo, GRID_ZONE);
 }
 
-/* End of window n of a hopping grid. */
+/*
+ * hop_end
+ *		End of window n of a hopping grid.  Months are counted from the origin, so that a
+ *		start that the end of a short month has moved (31 January, 29 February) does not
+ *		move the end as well: where one window ends another may start.
+ */
 static TimestampTz
 hop_end(const HopState *state, int64 n)
 {
-	return from_civil(&state->grid,
-					  civil_plus(civil_plus(state->grid.origin, &state->grid.step, n), &state->size, 1));
+	const Grid *grid = &state->grid;
+
+	if (grid->step.months != 0 && state->size.months != 0)
+	{
+		Span		whole = {plus(times(grid->step.months, n), state->size.months), 0};
+
+		return from_civil(grid, civil_plus(grid->origin, &whole, 1));
+	}
+	return from_civil(grid, civil_plus(civil_plus(grid->origin, &grid->step, n), &state->size, 1));
 }
 
 /* Prepares the windows that hold the instant, from the first to the last. */
@@ -553,10 +565,11 @@ check_grid_const(const Const *value)
 }
 
 /* See window_functions.h. */
-void
+bool
 ks_window_check_call(const char *function, Const **args, bool zoned)
 {
 	bool		hop = strcmp(function, "hop") == 0;
+	bool		meet = true;
 	Span		step;
 	Span		size;
 
@@ -564,14 +577,18 @@ ks_window_check_call(const char *function, Const **args, bool zoned)
 	{
 		if (args[1] != NULL)
 			(void) get_gap(const_interval(args[1]));
-		return;
+		return true;
 	}
 	if (args[1] != NULL)
 		step = get_span(const_interval(args[1]), hop ? "slide" : "size", zoned);
 	if (hop && args[2] != NULL)
 		size = get_span(const_interval(args[2]), "size", zoned);
 	if (hop && args[1] != NULL && args[2] != NULL)
+	{
 		check_window_count(&step, &size);
+		meet = span_length(&size) >= span_length(&step);
+	}
 	if (args[hop ? 3 : 2] != NULL)
 		check_grid_const(args[hop ? 3 : 2]);
+	return meet;
 }

@@ -14,8 +14,8 @@
  * Raises the errors that every call of the window function ("tumble", "hop" or
  * "session") with these constants would raise.  args: KS_WINDOW_MAX_ARGS elements,
  * NULL where an argument is missing, not a constant or NULL.  zoned: the last
- * argument, constant or not, is a time zone.
+ * argument, constant or not, is a time zone.  False if the windows leave gaps.
  */
-extern void ks_window_check_call(const char *function, Const **args, bool zoned);
+extern bool ks_window_check_call(const char *function, Const **args, bool zoned);
 
 #endif							/* KS_WINDOW_FUNCTIONS_H */

@@ -44,7 +44,8 @@ enum
 	ATT_STREAM_TIME,
 	ATT_WINDOW,
 	ATT_SEEN_AT,
-	NATTS = ATT_SEEN_AT
+	ATT_WATERMARK,
+	NATTS = ATT_WATERMARK
 };
 
 /* Where the last row was found: late rows mostly come in order. */
@@ -119,6 +120,9 @@ insert_row(Relation rel, int32 query, int64 n, const KsLateRow *late, KsBatch *b
 	if (late->has_window)
 		values[ATT_WINDOW - 1] = window_datum(late);
 	values[ATT_SEEN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	/* only what its own partition does not explain */
+	nulls[ATT_WATERMARK - 1] = TIMESTAMP_IS_NOBEGIN(late->watermark) || late->due <= row->stream_time;
+	values[ATT_WATERMARK - 1] = TimestampTzGetDatum(late->watermark);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);

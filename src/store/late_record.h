@@ -16,6 +16,8 @@ typedef struct KsLateRow
 	bool		has_window;
 	TimestampTz start;
 	TimestampTz end;
+	TimestampTz due;			/* stream time from which on it is late by its own partition */
+	TimestampTz watermark;		/* of the query, where what that has passed is late, too; else DT_NOBEGIN */
 } KsLateRow;
 
 /*

@@ -102,6 +102,31 @@ for my $round (1 .. 2)
 	value('DROP TABLE replayed, grouped');
 }
 
+# --- a time that cannot be -------------------------------------------------------
+
+{
+	my $wrong = create_topic('wrong', 1);
+
+	value(q(CREATE DOMAIN plausible AS timestamptz CHECK (VALUE BETWEEN '2020-01-01 00:00+00' AND '2040-01-01 00:00+00')));
+	value(qq(SELECT kstream.create_stream('unguarded', 'at timestamptz, p int', topic => '$wrong', "timestamp" => 'at')));
+	value(qq(SELECT kstream.create_stream('guarded', 'at plausible NOT NULL, p int', topic => '$wrong', "timestamp" => 'at')));
+	event($wrong, 0, 0);
+	$producer->send($wrong, 'micros', sprintf('{"at": %d000000, "p": 0}', $base), partition => 0);
+	$producer->send($wrong, 'none', '{"p": 0}', partition => 0);
+	event($wrong, $_, 0) for (10, 70, 140);
+	$producer->flush;
+	for my $stream ('unguarded', 'guarded')
+	{
+		value(qq(SELECT kstream.create_table_as('of_$stream', 'SELECT kstream.tumble(at, ''1 min'') AS w, count(*) AS n FROM $stream GROUP BY 1')));
+		value("SELECT kstream.wait('of_$stream', '30 s')");
+	}
+	is(value(q(SELECT late FROM kstream.stat_query WHERE name = 'of_unguarded')), '3', 'a wrong time makes all that comes after it late');
+	is(value(q(SELECT query FROM kstream.stat_partition WHERE partition_time > now() + interval '1 hour')), 'of_unguarded', 'which the time of the partition shows');
+	is(value(q(SELECT late || ' ' || dead FROM kstream.stat_query WHERE name = 'of_guarded')), '0 2', 'a domain makes it a dead letter');
+	is(rows('of_guarded'), '0:2 1:1 2:1', 'and keeps it out of the time of the partition');
+	value('DROP TABLE of_unguarded, of_guarded');
+}
+
 # --- a broker that is away ----------------------------------------------------------------
 
 SKIP:

@@ -328,6 +328,20 @@ def test_times(s):
     s.bad('timestamptz', '"2024-13-01"', '22008')
     s.bad('timestamptz', '"2024-01-01T10:00:00+25:00"', '22009')
     s.bad('timestamptz', '"yesterday-ish"', '22007')
+    # a time that depends on when it is read is none
+    for typename in ('timestamptz', 'timestamp', 'date', 'tstzrange', 'datemultirange', 'timestamptz[]'):
+        form = {'tstzrange': '[2024-01-01,%s)', 'datemultirange': '{[%s,2100-01-01)}', 'timestamptz[]': '{%s}'}.get(typename, '%s')
+        for word in ('now', 'Today', 'TOMORROW', 'yesterday', ' now ', 'today allballs'):
+            s.bad(typename, '"' + form % word + '"', '22007')
+    for word in ('now', 'NOW'):
+        s.bad('time', '"%s"' % word, '22007')
+        s.bad('timestamptz[]', '["2024-01-01", "%s"]' % word, '22007')
+        s.bad('person', '{"at": "%s"}' % word, '22007')
+        s.bad('person', '"(bob,,%s)"' % word, '22007')
+    for word in ('infinity', '-infinity', 'epoch', '2024-01-01 America/New_York'):
+        s.json('timestamptz', '"%s"' % word, s.value("SELECT timestamptz '%s'::text" % word))
+    s.json('text', '"now"', 'now')
+    s.json('text[]', '"{now,today}"', '{now,today}')
     s.bad('timestamptz', '""', '22007')
     s.bad('timestamptz', 'true', '22P02')
     s.bad('timestamptz', '{}', '22P02')

@@ -126,7 +126,7 @@ SELECT kstream.create_stream('lb', 'id int, at timestamptz', server => 'local', 
 SELECT q, try(format($$'SELECT a.id, %s lb b ON a.id = b.id AND b.at BETWEEN a.at - interval ''1 min'' AND a.at + interval ''1 min''', retention => '1 hour'$$, q))
 FROM unnest(ARRAY['b.at FROM la a LEFT JOIN', 'a.at FROM la a RIGHT JOIN', 'a.at, b.at AS b FROM la a FULL JOIN', 'coalesce(b.at, b._timestamp) AS at FROM la a LEFT JOIN',
 	'a.at FROM la a LEFT JOIN', 'b.at, a.at AS a FROM la a LEFT JOIN', 'b.at FROM la a JOIN',
-	'greatest(b.at, a.at) AS at FROM la a FULL JOIN']) q;
+	'greatest(b.at, a.at) AS at FROM la a FULL JOIN', 'coalesce(a.at) AS at FROM la a JOIN', 'least(b.at, a.at) AS at FROM la a JOIN']) q;
 SELECT kstream.create_table_as('matches', $$SELECT a.id, b.at AS second, greatest(a.at, b.at) AS at
 	FROM la a LEFT JOIN lb b ON a.id = b.id AND b.at BETWEEN a.at - interval '1 min' AND a.at + interval '1 min'$$, retention => '1 hour', paused => true);
 SELECT indexdef FROM pg_indexes WHERE tablename = 'matches';

@@ -142,7 +142,7 @@ DECLARE
 BEGIN
 	PERFORM set_config('timezone', zone, true);
 	PERFORM kstream.create_table_as('waiting', 'SELECT a.k FROM a LEFT JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + interval ''3 days 1 min''', paused => true);
-	result := substring(kstream.explain('waiting') FROM 'Join: stream a, each record until (\S+) after');
+	result := substring(kstream.explain('waiting') FROM 'Join: stream a, each record until ([^\n]+) after');
 	DROP TABLE waiting;
 	RETURN result;
 END $$;

@@ -37,8 +37,7 @@ CREATE DOMAIN tiny AS int CHECK (value < 100);
 CREATE TABLE pairs (n serial, l text, r text, value text);
 INSERT INTO pairs (l, r, value) VALUES
 	('int', 'numeric', '%s'), ('bpchar', 'text', 'k%s'), ('int', 'float8', '%s'), ('"char"', 'text', '%s'), ('tiny', 'numeric', '%s'),
-	('float4', 'float8', '%s'), ('char(5)', 'varchar(7)', 'k%s'), ('name', 'text', 'k%s'), ('word', 'varchar', 'k%s'), ('date', 'timestamp', '2024-01-0%s'),
-	('mood', 'mood', 'm%s'), ('int[]', 'int[]', '{%s,2}'), ('int4range', 'int4range', '[1,1%s)'), ('text COLLATE "C"', 'varchar COLLATE "C"', 'k%s');
+	('name', 'text', 'k%s'), ('word', 'varchar', 'k%s'), ('date', 'timestamp', '2024-01-0%s'), ('mood', 'mood', 'm%s'), ('int4range', 'int4range', '[1,1%s)');
 SELECT count(kstream.create_stream('l' || n, format('id int, k %s, ts timestamptz', l), "timestamp" => 'ts', server => 'local')),
 	count(kstream.create_stream('r' || n, format('id int, k %s, ts timestamptz', r), "timestamp" => 'ts', server => 'local')) FROM pairs;
 CREATE TABLE tried AS SELECT n, kind, format('q_%s_%s', n, lower(kind)) AS name,
@@ -95,6 +94,29 @@ SELECT sum(kstream.step(name, 10)) FROM indexed;
 SELECT name, index_scans(name::regclass) > scans, differences(name, format('SELECT a.v, b.w FROM a JOIN b ON %s AND b.ts BETWEEN a.ts - interval ''1 h'' AND a.ts + interval ''1 h''', condition))
 	FROM indexed JOIN before USING (name) ORDER BY name;
 COMMIT;
+
+-- functions in keys and conditions, and operators, are the creator's, and are called as no other
+CREATE ROLE ssjoin_errors_owner;
+CREATE SCHEMA ssjoin_errors_own AUTHORIZATION ssjoin_errors_owner;
+SET ROLE ssjoin_errors_owner;
+SET search_path = ssjoin_errors_own, public;
+CREATE FUNCTION part(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_user <> 'ssjoin_errors_owner' THEN
+		RAISE EXCEPTION 'called as another user';
+	END IF;
+	RETURN 10 / i;
+END $$;
+CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
+SELECT kstream.create_stream('o', 'v int, ts timestamptz', "timestamp" => 'ts', server => 'local');
+SELECT kstream.create_table_as('owned', $$SELECT x.v, y.v AS yv FROM o x LEFT JOIN o y ON NOT x.v === 0 AND part(x.v) + part(5) = y.v AND y.ts BETWEEN x.ts AND x.ts + interval '1 min'$$, paused => true);
+INSERT INTO o VALUES (0, '2024-03-01 12:00'), (2, '2024-03-01 12:00'), (5, '2024-03-01 12:00'), (7, '2024-03-01 12:00'), (1, '2024-03-01 12:02');
+SELECT kstream.step('owned');
+SELECT * FROM owned ORDER BY 1;
+RESET ROLE;
+SET search_path = ssjoin_errors, public;
+DROP SCHEMA ssjoin_errors_own CASCADE;
+DROP ROLE ssjoin_errors_owner;
 
 -- the keys of an index together
 SELECT kstream.create_table_as('long_keys', $$SELECT a.v, b.w FROM a JOIN b ON a.k = b.k AND md5(a.k) = md5(b.k) AND a.k || a.v::text = b.k || b.w::text AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$, start => 'latest', paused => true);
@@ -161,7 +183,7 @@ INSERT INTO b (k, w, ts) VALUES ('y', 2, at('15:00'));
 SELECT kstream.step('null_rows'), kstream.step('null_stop');
 SELECT count(*), sum(v) FROM null_rows;
 SELECT count(*), min("offset") - (SELECT min(_offset) FROM a WHERE k = 'n') AS first, message FROM letters('null_rows') GROUP BY 3;
-SELECT DISTINCT key, value, headers, "timestamp" FROM kstream.dead_letters WHERE relation = 'null_rows'::regclass;
+SELECT key, convert_from(value, 'UTF8') AS value FROM kstream.dead_letters WHERE relation = 'null_rows'::regclass ORDER BY "offset" LIMIT 1;
 SELECT late, dead FROM kstream.stat_query WHERE name = 'null_rows';
 -- what is before the bad one is there; then it stops
 SELECT count(*), max(v) FROM null_stop WHERE k = 'n';
@@ -203,8 +225,8 @@ SELECT kstream.create_table_as(name, query, on_error => on_error, paused => true
 	('two_stop', 'stop', $$SELECT p.k, p.v, 1 / (p.v - q.w) AS x FROM p JOIN q ON p.k = q.k AND q.ts BETWEEN p.ts AND p.ts + interval '1 min'$$),
 	('itself', 'dead_letter', $$SELECT x.k, x.v, 1 / (y.v - x.v - 1) AS x FROM p x JOIN p y ON x.k = y.k AND y.ts BETWEEN x.ts AND x.ts + interval '1 min'$$)) t (name, on_error, query);
 -- of p in pairs, of which every second one differs by one
-INSERT INTO p SELECT i / 2, i % 2 * (1 + i / 2 % 2), at('12:00') FROM generate_series(0, 799) i;
-INSERT INTO q SELECT i, i % 3, at('12:00') FROM generate_series(0, 399) i;
+INSERT INTO p SELECT i / 2, i % 2 * (1 + i / 2 % 2), at('12:00') FROM generate_series(0, 399) i;
+INSERT INTO q SELECT i, i % 3, at('12:00') FROM generate_series(0, 199) i;
 SELECT kstream.step('two', 2000), kstream.step('itself', 2000);
 SELECT count(*), (SELECT count(*) FROM p JOIN q ON p.k = q.k WHERE NOT EXISTS (SELECT FROM p o WHERE o.k = q.k AND o.v = q.w)) AS expected FROM two;
 SELECT stream, count(*), (SELECT count(*) FROM q WHERE EXISTS (SELECT FROM p o WHERE o.k = q.k AND o.v = q.w)) AS expected FROM letters('two') GROUP BY 1;

@@ -115,6 +115,17 @@ ks_relation_check_owner(Oid relation)
 						get_rel_name(relation))));
 }
 
+/* See cat_util.h. */
+int
+ks_set_catalog_path(void)
+{
+	int			nestlevel = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return nestlevel;
+}
+
 /*
  * Runs SQL of our own as the extension's owner with search_path = pg_catalog.
  * User and settings are put back here, or by the (sub)transaction's abort.
@@ -131,9 +142,7 @@ ks_spi_execute(const char *sql, bool read_only, int nargs, Oid *argtypes,
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	save_nestlevel = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	save_nestlevel = ks_set_catalog_path();
 	rc = SPI_execute_with_args(sql, nargs, argtypes, values, nulls, read_only, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));

@@ -20,6 +20,9 @@ extern bool ks_names_contain(List *names, const char *name);
 /* Raises insufficient_privilege unless the caller owns the relation. */
 extern void ks_relation_check_owner(Oid relation);
 
+/* Sets search_path = pg_catalog, until AtEOXact_GUC for the nest level that it returns. */
+extern int	ks_set_catalog_path(void);
+
 /* Runs SQL of our own as the extension's owner with search_path = pg_catalog; SPI must be connected. */
 extern int	ks_spi_execute(const char *sql, bool read_only, int nargs, Oid *argtypes,
 						   Datum *values, const char *nulls);

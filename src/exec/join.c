@@ -764,6 +764,9 @@ close_side(JoinOperator *op, JoinSide *side, TimestampTz watermark, int limit, b
 			*more = true;
 			continue;
 		}
+		/* there must be a row to blame */
+		if (edata != NULL && !*more)
+			ThrowErrorData(edata);
 		if (edata != NULL)
 		{
 			note_dead(op, side, stop, edata);

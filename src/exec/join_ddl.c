@@ -19,9 +19,11 @@
 #include "optimizer/optimizer.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 
+#include "catalog/cat_util.h"
 #include "catalog/names.h"
 #include "exec/join.h"
 #include "exec/state_ddl.h"
@@ -60,16 +62,24 @@ number_vars(Node *node, const KsJoinRef *ref)
 	return expression_tree_walker(node, number_vars, (void *) ref);
 }
 
-/* An expression over the stream as SQL over the buffer; with the casts that make its type. */
+/*
+ * deparse_for_buffer
+ *		An expression over the stream as SQL over the buffer; with the casts that
+ *		make its type, and the names as ks_run_ddl finds them.
+ */
 static char *
 deparse_for_buffer(const KsJoin *join, const KsJoinRef *ref, Node *expr)
 {
 	List	   *context = deparse_context_for(ks_join_buffer_name(join->id, ref->buffer),
 											  ks_join_buffer(join->id, ref->buffer));
+	int			nestlevel = ks_set_catalog_path();
+	char	   *sql;
 
 	expr = copyObject(expr);
 	(void) number_vars(expr, ref);
-	return deparse_expression(expr, context, false, true);
+	sql = deparse_expression(expr, context, false, true);
+	AtEOXact_GUC(true, nestlevel);
+	return sql;
 }
 
 /* The index by keys and event time, which is followed by what is given. */
@@ -136,11 +146,12 @@ create_buffer(const KsJoin *join, const KsJoinRef *ref, const KsQueryRow *row)
 	appendStringInfoString(&sql, "_event_time timestamptz, _stream_time timestamptz, _partition int4, _offset int8,"
 						   " _matched bool, _half bool) PARTITION BY LIST (_half)");
 	ks_run_ddl(sql.data);
+	(void) ks_adopt_table(name, row);
+	create_halves(join, ref, row);
+	/* functions in the expressions of an index are called as the owner of its table */
 	ks_run_ddl(key_index(join, ref, ref->preserved && ref->keys == NIL ? places : ""));
 	if (ref->preserved && ref->keys != NIL)
 		ks_run_ddl(psprintf("CREATE INDEX ON kstream_state.%s (_event_time%s)", name, places));
-	(void) ks_adopt_table(name, row);
-	create_halves(join, ref, row);
 }
 
 /* See join.h. */

@@ -4,8 +4,8 @@
  *
  * A dead letter has the record's coordinates, its raw bytes, and the error.  A
  * row of a local stream has no bytes; its value is written as the JSON document
- * that a topic would hold, its key as text.  Of a record whose null row fails when
- * it comes, in a join of streams, nothing but the coordinates is known any more.
+ * that a topic would hold, its key as text.  Of a topic's record whose null row
+ * fails when it comes, in a join of streams, only the coordinates are known any more.
  *
  * Runs in: worker or a backend that steps; inside the batch's transaction.
  */

@@ -38,6 +38,7 @@
 #include "store/dead_letter.h"
 #include "store/join_buffer.h"
 #include "store/late_record.h"
+#include "stream/local_log.h"
 #include "stream/outbox.h"
 #include "worker/bootstrap.h"
 #include "worker/source.h"
@@ -694,6 +695,22 @@ process_batch(KsTask *task, KsTaskProgress *progress)
 	progress->dead = task->query->stop_on_error ? 0 : list_length(result.bad);
 }
 
+/* Keeps a record that turned out to be bad after its batch: as it stands in a local log, else without its bytes. */
+static void
+store_dead_record(KsTask *task, KsSource *source, const KsDeadRecord *record)
+{
+	KsBatch    *batch = ks_batch_create(source->reader, task->batch_cxt);
+
+	if (source->reader->def->local)
+		(void) ks_local_log_read(batch, record->partition, record->offset, record->offset + 1, 1);
+	if (batch->nrows > 0)
+		ks_dead_letter_store(task->query->id, batch, 0, record->sqlstate, record->message);
+	else
+		ks_dead_record_store(task->query->id, source->reader->def, record);
+	source->parts[record->partition].next.dead++;
+	source->parts[record->partition].dirty = true;
+}
+
 /*
  * store_dead_records
  *		Keeps what turned out to be bad when it was closed.  With on_error = 'stop'
@@ -717,9 +734,7 @@ store_dead_records(KsTask *task, List *dead, int64 closed, KsTaskProgress *progr
 				raise_stop(task);
 			return;
 		}
-		ks_dead_record_store(task->query->id, source->reader->def, record);
-		source->parts[record->partition].next.dead++;
-		source->parts[record->partition].dirty = true;
+		store_dead_record(task, source, record);
 		progress->dead++;
 	}
 }

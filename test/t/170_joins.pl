@@ -167,6 +167,26 @@ $node->safe_psql($db, q{SELECT kstream.create_table_as('by_clock', 'SELECT l.id 
 	$node->safe_psql($db, 'SELECT kstream.wait($$by_clock$$)');
 	is($node->safe_psql($db, 'SELECT * FROM by_clock'), '7|', 'and no match comes after it');
 }
+
+# --- a null row that fails: of its record there is only the place --------------
+
+$node->safe_psql($db, q{CREATE TABLE divisors (id int PRIMARY KEY, x int);
+	INSERT INTO divisors VALUES (9, 5);
+	SELECT kstream.create_table_as('quotients', 'SELECT l.id, 10 / d.x AS q, r.id AS r FROM l LEFT JOIN r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + interval ''5 s'' LEFT JOIN divisors d ON d.id = l.id',
+		start => 'latest', idle_timeout => '1 s')});
+{
+	my $time = $start + $records + 200;
+
+	$producer->send($left, undef, sprintf('{"id": %d, "k": 7, "ts": %d}', $_, $time * 1000), partition => 0) foreach (9, 10);
+	$producer->flush;
+	is($node->safe_psql($db, q{SELECT kstream.wait('quotients'); UPDATE divisors SET x = 0; SELECT count(*) FROM quotients}), "\n0", 'both are taken');
+	ok(wait_for(30, sub { $node->safe_psql($db, 'SELECT count(*) FROM quotients') eq '1' }), 'the other null row comes');
+	is($node->safe_psql($db, q{SELECT id, q FROM quotients}), '10|', 'and is the right one');
+	my $letter = q{SELECT topic = '} . $left . q{', "partition", num_nulls("timestamp", key, value), sqlstate, message FROM kstream.dead_letters WHERE query = 'quotients'};
+	is($node->safe_psql($db, $letter), 't|0|3|22012|division by zero', 'a dead letter without the record');
+	is($node->safe_psql($db, q{SELECT kstream.replay_dead_letters('quotients')}), '0', 'it cannot be replayed');
+	is($node->safe_psql($db, $letter), 't|0|3|02000|the record failed after its batch and was not kept', 'and says so');
+}
 is(unexpected_log_lines($node), '', 'nothing odd in the log');
 $node->stop;
 done_testing();

@@ -12,9 +12,12 @@
  * the current half has closed rows, too, what is still open in the one left
  * behind moves over.
  *
- * To truncate needs a lock that a reader of the buffer, such as a dump, may not
- * give.  It is not waited for: the half is tried again when event time has moved
- * on, and the buffer grows so long.
+ * A truncated table is empty for snapshots that are older, too.  One of them, of a
+ * dump for example, may show positions from before these rows were closed: it
+ * must find them.  So a half is truncated only when the transaction that has
+ * closed its last rows is seen by all snapshots there are.  And to truncate needs
+ * a lock that a reader of the buffer may not give.  Neither is waited for: the
+ * half is tried again when event time has moved on, and the buffer grows so long.
  *
  * Closed rows that are still there do no harm: a record that comes after the
  * close of another does not match it, by the conditions of the statement.
@@ -25,13 +28,17 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "catalog/cat_util.h"
 #include "exec/join_halves.h"
 #include "plan/join.h"
 #include "store/guard.h"
@@ -54,6 +61,7 @@ typedef struct Half
 	int64		rows;
 	TimestampTz first;			/* least event time; DT_NOEND: empty */
 	TimestampTz last;			/* greatest; DT_NOBEGIN: empty */
+	TransactionId closed_by;	/* whoever does not see this one may need the rows; invalid: some are open */
 } Half;
 
 struct KsJoinHalves
@@ -78,6 +86,41 @@ load_half(Half *half)
 	half->first = isnull ? DT_NOEND : DatumGetTimestampTz(value);
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull);
 	half->last = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+	half->closed_by = InvalidTransactionId;
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* The watermark that closes a row with that event time. */
+static TimestampTz
+closing(const KsJoinHalves *halves, TimestampTz event_time)
+{
+	if (TIMESTAMP_IS_NOEND(event_time) || event_time > END_TIMESTAMP - halves->wait - 1)
+		return DT_NOEND;
+	return event_time + halves->wait + 1;
+}
+
+/*
+ * Is the half left behind closed already?  Then it was so at the latest by the
+ * last transaction that has stored positions, and a watermark with them.
+ */
+static void
+load_closed_by(KsJoinHalves *halves, int32 query)
+{
+	Half	   *before = &halves->halves[1 - halves->current];
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(query)};
+	bool		isnull;
+	Datum		watermark;
+
+	if (before->rows == 0)
+		return;
+	(void) ks_spi_execute("SELECT xmin, max(watermark) OVER () FROM kstream_catalog.position WHERE query = $1"
+						  " ORDER BY age(xmin) LIMIT 1", false, 1, types, values, NULL);
+	if (SPI_processed == 0)
+		return;
+	watermark = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
+	if (!isnull && closing(halves, before->last) <= DatumGetTimestampTz(watermark))
+		before->closed_by = DatumGetTransactionId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -102,16 +145,9 @@ ks_halves_open(const KsQueryRow *query, int buffer, int64 wait)
 	result->current = result->halves[1].first > result->halves[0].first && result->halves[1].rows > 0 ? 1 : 0;
 	result->wait = wait;
 	result->not_before = DT_NOBEGIN;
+	load_closed_by(result, query->id);
+	MemoryContextSwitchTo(cxt);
 	return result;
-}
-
-/* The watermark that closes a row with that event time. */
-static TimestampTz
-closing(const KsJoinHalves *halves, TimestampTz event_time)
-{
-	if (TIMESTAMP_IS_NOEND(event_time) || event_time > END_TIMESTAMP - halves->wait - 1)
-		return DT_NOEND;
-	return event_time + halves->wait + 1;
 }
 
 /* See join_halves.h. */
@@ -136,6 +172,7 @@ ks_halves_added(KsJoinHalves *halves, int64 rows, TimestampTz least, TimestampTz
 	half->rows += rows;
 	half->first = Min(half->first, least);
 	half->last = Max(half->last, greatest);
+	half->closed_by = InvalidTransactionId;
 }
 
 /* See join_halves.h. */
@@ -183,22 +220,47 @@ move_open_rows(KsJoinHalves *halves, TimestampTz watermark)
 	table_close(rel, NoLock);
 	write_half(now, sql.data, lengthof(types), types, values);
 	ks_halves_added(halves, SPI_processed, values[0], before->last);
+	write_half(before, psprintf("DELETE FROM ONLY %s WHERE _event_time >= $1", before->name),
+			   lengthof(types), types, values);
+	before->last = DatumGetTimestampTz(values[0]) - 1;
 }
 
-/* Empties the half left behind; false if somebody reads it. */
+/* Sees to it that the half left behind has closed rows only. */
+static void
+close_half(KsJoinHalves *halves, TimestampTz watermark)
+{
+	Half	   *before = &halves->halves[1 - halves->current];
+
+	if (closing(halves, before->last) > watermark)
+		move_open_rows(halves, watermark);
+	before->closed_by = GetTopTransactionId();
+}
+
+/* Is there a snapshot, or may there come one, that does not see that its rows are closed? */
+static bool
+may_be_needed(const Half *half)
+{
+	Relation	rel = table_open(half->relid, AccessShareLock);
+	TransactionId oldest = GetOldestNonRemovableTransactionId(rel);
+
+	table_close(rel, NoLock);
+	return !TransactionIdPrecedes(half->closed_by, oldest);
+}
+
+/* Empties the half left behind; false if somebody reads it, or may read it yet. */
 static bool
 empty_half(KsJoinHalves *halves, TimestampTz watermark)
 {
 	Half	   *before = &halves->halves[1 - halves->current];
 
-	if (!ConditionalLockRelationOid(before->relid, AccessExclusiveLock))
+	Assert(closing(halves, before->last) <= watermark);
+	if (may_be_needed(before) || !ConditionalLockRelationOid(before->relid, AccessExclusiveLock))
 		return false;
-	if (closing(halves, before->last) > watermark)
-		move_open_rows(halves, watermark);
 	write_half(before, psprintf("TRUNCATE ONLY %s", before->name), 0, NULL, NULL);
 	before->rows = 0;
 	before->first = DT_NOEND;
 	before->last = DT_NOBEGIN;
+	before->closed_by = InvalidTransactionId;
 	return true;
 }
 
@@ -206,8 +268,15 @@ empty_half(KsJoinHalves *halves, TimestampTz watermark)
 void
 ks_halves_expire(KsJoinHalves *halves, TimestampTz watermark)
 {
+	Half	   *before = &halves->halves[1 - halves->current];
+
 	if (ks_halves_next(halves) > watermark)
 		return;
-	halves->not_before = empty_half(halves, watermark) ? DT_NOBEGIN :
-		watermark + halves->wait / RETRY_PART + 1;
+	if (!TransactionIdIsValid(before->closed_by))
+	{
+		close_half(halves, watermark);
+		halves->not_before = watermark + 1;
+	}
+	else
+		halves->not_before = empty_half(halves, watermark) ? DT_NOBEGIN : watermark + halves->wait / RETRY_PART + 1;
 }

@@ -382,25 +382,20 @@ ks_create_state(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 void
 ks_clear_state(const KsQueryRow *row)
 {
-	const Oid	tables[] = {row->relation, row->state, row->inputs};
+	List	   *tables = list_concat(list_make3_oid(row->relation, row->state, row->inputs),
+									 ks_join_buffers(row->id));
 	ListCell   *lc;
 
 	ks_tell_cleared(row->relation);
-	for (int i = 0; i < lengthof(tables); i++)
+	/* not TRUNCATE: a snapshot that shows the old positions has to show what belongs to them */
+	foreach(lc, tables)
 	{
-		if (!OidIsValid(tables[i]))
+		Oid			relid = lfirst_oid(lc);
+
+		if (!OidIsValid(relid) || (relid != row->relation && get_rel_relkind(relid) != RELKIND_RELATION))
 			continue;
-		ks_guard_pass_begin(tables[i]);
-		ks_run_ddl(psprintf("DELETE FROM ONLY %s", qualified_name(tables[i])));
-		ks_guard_pass_end();
-	}
-	/* nobody reads buffers but the query itself */
-	foreach(lc, ks_join_buffers(row->id))
-	{
-		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_RELATION)
-			continue;
-		ks_guard_pass_begin(lfirst_oid(lc));
-		ks_run_ddl(psprintf("TRUNCATE ONLY %s", qualified_name(lfirst_oid(lc))));
+		ks_guard_pass_begin(relid);
+		ks_run_ddl(psprintf("DELETE FROM ONLY %s", qualified_name(relid)));
 		ks_guard_pass_end();
 	}
 	CommandCounterIncrement();

@@ -14,6 +14,13 @@
 
 /* See names.h. */
 char *
+ks_qualified_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+}
+
+/* See names.h. */
+char *
 ks_collation_name(Oid collation)
 {
 	HeapTuple	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));

@@ -7,6 +7,9 @@
 
 #include "postgres.h"
 
+/* Qualified, quoted name of a relation. */
+extern char *ks_qualified_name(Oid relid);
+
 /* Qualified, quoted name of a collation, which need not be in anybody's search_path. */
 extern char *ks_collation_name(Oid collation);
 

@@ -14,9 +14,8 @@
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_am_d.h"
-#include "catalog/pg_index.h"
 #include "access/xact.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -26,6 +25,7 @@
 
 #include "base/compat.h"
 #include "base/faultpoint.h"
+#include "catalog/names.h"
 #include "exec/late.h"
 #include "exec/operator.h"
 #include "exec/row_origin.h"
@@ -131,9 +131,9 @@ append_apply(KsOperator *base)
 	return op->ntuples;
 }
 
-/* A scan of the rows up to an event time, in its order. */
+/* A scan of the rows from an event time on, in its order. */
 static IndexScanDesc
-scan_up_to(AppendOperator *op, KsTableWriter *writer, TimestampTz last)
+scan_from(AppendOperator *op, KsTableWriter *writer, TimestampTz first)
 {
 	for (int i = 0; i < writer->rri->ri_NumIndices; i++)
 	{
@@ -141,29 +141,31 @@ scan_up_to(AppendOperator *op, KsTableWriter *writer, TimestampTz last)
 		ScanKeyData key;
 		IndexScanDesc scan;
 
-		if (!index->rd_index->indisvalid || index->rd_index->indkey.values[0] != op->time_column ||
-			index->rd_rel->relam != BTREE_AM_OID || (index->rd_indoption[0] & INDOPTION_DESC) != 0 ||
-			RelationGetIndexPredicate(index) != NIL)
+		if (index->rd_index->indkey.values[0] != op->time_column || !ks_index_is_in_order(index))
 			continue;
 		scan = ks_index_beginscan(writer->rel, index, GetActiveSnapshot(), 1);
-		ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_TIMESTAMP_LE, TimestampTzGetDatum(last));
+		ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE, TimestampTzGetDatum(first));
 		index_rescan(scan, &key, 1, NULL, 0);
 		return scan;
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("relation \"%s\" has no index over its event time", RelationGetRelationName(writer->rel)),
-			 errhint("Create it again: CREATE INDEX ON %s (%s).", RelationGetRelationName(writer->rel),
-					 get_attname(op->relation, op->time_column, false))));
+			 errmsg("table %s has no index over its event time", ks_qualified_name(op->relation)),
+			 errhint("Create it again: CREATE INDEX ON %s (%s);", ks_qualified_name(op->relation),
+					 quote_identifier(get_attname(op->relation, op->time_column, false)))));
 	return NULL;
 }
 
-/* Deletes about limit rows up to an event time; finds the least one that stays. */
+/*
+ * Deletes about limit rows up to an event time; finds the least one that stays.
+ * Entries of rows that have left before may still be in the index: the scan
+ * begins behind them.
+ */
 static int64
 delete_up_to(AppendOperator *op, TimestampTz last, int limit, bool *more)
 {
 	KsTableWriter *writer = ks_writer_open(op->relation, NIL, NULL);
-	IndexScanDesc scan = scan_up_to(op, writer, END_TIMESTAMP);
+	IndexScanDesc scan = scan_from(op, writer, limit > 0 ? op->next_expiry : DT_NOBEGIN);
 	int64		deleted = 0;
 
 	if (limit > 0)

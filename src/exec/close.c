@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "nodes/primnodes.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -27,6 +28,7 @@
 
 #include "base/compat.h"
 #include "base/faultpoint.h"
+#include "catalog/names.h"
 #include "exec/aggregate_int.h"
 
 /* See aggregate_int.h. */
@@ -38,66 +40,91 @@ ks_aggregate_window_time(AggregateOperator *op, Datum window)
 	return TIMESTAMP_IS_NOEND(end) ? DT_NOBEGIN : end - (op->session_gap_us > 0 ? op->session_gap_us : 1);
 }
 
+/* Is the expression upper(window)?  A domain over the range makes no difference. */
+static bool
+is_end_of(Node *node, AttrNumber window)
+{
+	if (!IsA(node, FuncExpr) || ((FuncExpr *) node)->funcid != F_UPPER_ANYRANGE)
+		return false;
+	node = linitial(((FuncExpr *) node)->args);
+	while (IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	return IsA(node, Var) && ((Var *) node)->varattno == window;
+}
+
+/* Says which index is missing.  On a state table, users have nothing to do. */
+static void
+raise_no_index(AggregateOperator *op, KsTableWriter *writer, AttrNumber window)
+{
+	Oid			relid = RelationGetRelid(writer->rel);
+	bool		is_state = relid == op->query->state;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 is_state ?
+			 errmsg("the state of query \"%s\" has no index over the end of its windows", ks_query_display_name(op->query)) :
+			 errmsg("table %s has no index over the end of its windows", ks_qualified_name(relid)),
+			 is_state ?
+			 errhint("Drop the query and create it again.") :
+			 errhint("Create it again: CREATE INDEX ON %s (upper(%s));", ks_qualified_name(relid),
+					 quote_identifier(get_attname(relid, window, false)))));
+}
+
 /* The index over upper(window) of a table. */
 static Relation
-end_index(KsTableWriter *writer, AttrNumber window)
+end_index(AggregateOperator *op, KsTableWriter *writer, AttrNumber window)
 {
 	ResultRelInfo *rri = writer->rri;
 
 	for (int i = 0; i < rri->ri_NumIndices; i++)
 	{
 		Relation	index = rri->ri_IndexRelationDescs[i];
-		FuncExpr   *expr;
-		Var		   *var;
 
-		if (!index->rd_index->indisvalid || index->rd_index->indnatts != 1 ||
-			index->rd_index->indkey.values[0] != 0 || RelationGetIndexPredicate(index) != NIL)
-			continue;
-		expr = (FuncExpr *) linitial(RelationGetIndexExpressions(index));
-		if (!IsA(expr, FuncExpr) || expr->funcid != F_UPPER_ANYRANGE)
-			continue;
-		var = (Var *) linitial(expr->args);
-		if (IsA(var, Var) && var->varattno == window)
+		if (index->rd_index->indkey.values[0] == 0 && ks_index_is_in_order(index) &&
+			is_end_of(linitial(RelationGetIndexExpressions(index)), window))
 			return index;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("relation \"%s\" has no index over the end of its windows", RelationGetRelationName(writer->rel)),
-			 errhint("Create it again: CREATE INDEX ON %s (upper(%s)).", RelationGetRelationName(writer->rel),
-					 get_attname(RelationGetRelid(writer->rel), window, false))));
+	raise_no_index(op, writer, window);
 	return NULL;
 }
 
-/* A scan of the windows that end at or before end, in order. */
+/*
+ * A scan of the windows that end from first to last, in order.  Whoever knows that
+ * there are none before some end says so: entries of those that have left may
+ * still be in the index.
+ */
 static IndexScanDesc
-begin_scan(KsTableWriter *writer, AttrNumber window, TimestampTz end)
+begin_scan(AggregateOperator *op, KsTableWriter *writer, TimestampTz first, TimestampTz last)
 {
-	IndexScanDesc scan = ks_index_beginscan(writer->rel, end_index(writer, window), GetActiveSnapshot(), 1);
-	ScanKeyData key;
+	AttrNumber	window = writer->keys->columns[op->plan->window_key].attnum;
+	IndexScanDesc scan = ks_index_beginscan(writer->rel, end_index(op, writer, window), GetActiveSnapshot(), 2);
+	ScanKeyData keys[2];
 
-	ScanKeyInit(&key, 1, BTLessEqualStrategyNumber, F_TIMESTAMP_LE, TimestampTzGetDatum(end));
-	index_rescan(scan, &key, 1, NULL, 0);
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMP_GE, TimestampTzGetDatum(first));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMP_LE, TimestampTzGetDatum(last));
+	index_rescan(scan, keys, 2, NULL, 0);
 	return scan;
 }
 
-/* The least end of a window in the table behind the writer, or DT_NOEND. */
+/* End of the window in the row at hand, or DT_NOEND. */
 static TimestampTz
-least_end(AggregateOperator *op, KsTableWriter *writer)
+end_in_slot(AggregateOperator *op, KsTableWriter *writer)
 {
-	AttrNumber	window = writer->keys->columns[op->plan->window_key].attnum;
-	IndexScanDesc scan = begin_scan(writer, window, END_TIMESTAMP);
+	bool		isnull;
+	Datum		window = slot_getattr(writer->old_slot, writer->keys->columns[op->plan->window_key].attnum, &isnull);
+
+	return isnull ? DT_NOEND : ks_window_end(op->late_filter.range, window);
+}
+
+/* The least end of a window in the table behind the writer, from first on, or DT_NOEND. */
+static TimestampTz
+least_end(AggregateOperator *op, KsTableWriter *writer, TimestampTz first)
+{
+	IndexScanDesc scan = begin_scan(op, writer, first, END_TIMESTAMP);
 	TimestampTz result = DT_NOEND;
 
-	while (index_getnext_slot(scan, ForwardScanDirection, writer->old_slot))
-	{
-		bool		isnull;
-		Datum		value = slot_getattr(writer->old_slot, window, &isnull);
-
-		if (isnull)
-			continue;
-		result = ks_window_end(op->late_filter.range, value);
-		break;
-	}
+	if (index_getnext_slot(scan, ForwardScanDirection, writer->old_slot))
+		result = end_in_slot(op, writer);
 	ExecClearTuple(writer->old_slot);
 	index_endscan(scan);
 	return result;
@@ -105,20 +132,23 @@ least_end(AggregateOperator *op, KsTableWriter *writer)
 
 /*
  * collect_due
- *		Makes groups of the rows whose windows end at or before end, about limit of
- *		them; true if there are more.
+ *		Makes groups of the rows whose windows end at or before last, about limit of
+ *		them; true if there are more.  No row ends before first; *rest becomes the
+ *		least end that the other ones can have.
  */
 static bool
-collect_due(AggregateOperator *op, KsTableWriter *writer, TimestampTz end, int limit)
+collect_due(AggregateOperator *op, KsTableWriter *writer, TimestampTz first, TimestampTz last, int limit,
+			TimestampTz *rest)
 {
 	KsKeySpec  *keys = writer->keys;
-	IndexScanDesc scan = begin_scan(writer, keys->columns[op->plan->window_key].attnum, end);
+	IndexScanDesc scan = begin_scan(op, writer, first, last);
 	Datum	   *values = palloc(sizeof(Datum) * keys->nkeys);
 	bool	   *nulls = palloc(sizeof(bool) * keys->nkeys);
 	bool		more = false;
 	int			n = 0;
 
 	op->groups = ks_group_table_create(keys, sizeof(AggGroup));
+	*rest = last + 1;
 	while (index_getnext_slot(scan, ForwardScanDirection, writer->old_slot))
 	{
 		AggGroup   *group;
@@ -126,6 +156,7 @@ collect_due(AggregateOperator *op, KsTableWriter *writer, TimestampTz end, int l
 
 		if (n++ >= limit)
 		{
+			*rest = end_in_slot(op, writer);
 			more = true;
 			break;
 		}
@@ -259,17 +290,18 @@ static int64
 emit_windows(AggregateOperator *op, TimestampTz end, int limit, bool *more)
 {
 	KsTableWriter *writer;
+	TimestampTz rest;
 	int64		written;
 
 	begin_close(op);
 	op->writer = writer = ks_writer_open(op->query->state, op->state_keys, op->state_hints);
-	*more = collect_due(op, writer, end, limit);
+	*more = collect_due(op, writer, op->next_emit, end, limit, &rest);
 	load_groups(op);
 	written = write_result(op);
 	KS_FAULT("between_emit_and_delete");
 	(void) delete_collected(op, writer);
 	delete_inputs(op);
-	op->next_emit = least_end(op, writer);
+	op->next_emit = least_end(op, writer, rest);
 	ks_writer_close(writer);
 	op->writer = NULL;
 	return written;
@@ -281,6 +313,7 @@ expire_windows(AggregateOperator *op, TimestampTz end, int limit, bool *more)
 {
 	bool		from_result = op->state_is_visible || op->query->emit_final;
 	KsTableWriter *writer;
+	TimestampTz rest;
 	int64		deleted = 0;
 	int64		collected;
 
@@ -290,7 +323,7 @@ expire_windows(AggregateOperator *op, TimestampTz end, int limit, bool *more)
 	op->writer = writer;
 	if (from_result)
 		ks_writer_listen(writer);
-	*more = collect_due(op, writer, end, limit);
+	*more = collect_due(op, writer, op->next_expiry, end, limit, &rest);
 	if (!from_result)
 	{
 		KsTableWriter *result = ks_writer_open(op->query->relation, op->result_keys, op->result_hints);
@@ -304,7 +337,7 @@ expire_windows(AggregateOperator *op, TimestampTz end, int limit, bool *more)
 	}
 	KS_FAULT("between_table_and_state");
 	collected = delete_collected(op, writer);
-	op->next_expiry = least_end(op, writer);
+	op->next_expiry = least_end(op, writer, rest);
 	ks_writer_close(writer);
 	op->writer = NULL;
 	return from_result ? collected : deleted;
@@ -354,7 +387,7 @@ static TimestampTz
 least_end_of(AggregateOperator *op, Oid relid, List *keys)
 {
 	KsTableWriter *writer = ks_writer_open(relid, keys, NULL);
-	TimestampTz result = least_end(op, writer);
+	TimestampTz result = least_end(op, writer, DT_NOBEGIN);
 
 	ks_writer_close(writer);
 	return result;

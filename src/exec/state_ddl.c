@@ -56,13 +56,6 @@ ks_run_ddl(const char *sql)
 	(void) ks_spi_execute(sql, false, 0, NULL, NULL, NULL);
 }
 
-/* Qualified, quoted name of a relation. */
-static char *
-qualified_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
-}
-
 /* The user's primary_key must be the group columns, in any order. */
 static void
 check_primary_key(KsAnalysis *analysis, List *primary_key)
@@ -109,7 +102,7 @@ name_list(List *names)
 static void
 create_result_key(KsAnalysis *analysis, KsQueryRow *row, List *primary_key)
 {
-	char	   *relation = qualified_name(row->relation);
+	char	   *relation = ks_qualified_name(row->relation);
 
 	if (primary_key != NIL)
 		ks_run_ddl(psprintf("ALTER TABLE %s ADD PRIMARY KEY (%s)", relation, name_list(primary_key)));
@@ -186,7 +179,7 @@ static void
 create_time_indexes(KsAnalysis *analysis, const KsQueryRow *row)
 {
 	bool		expires = row->retention_us >= 0;
-	const char *relation = qualified_name(row->relation);
+	const char *relation = ks_qualified_name(row->relation);
 
 	if (analysis->kind == KS_QUERY_APPEND)
 	{
@@ -196,7 +189,7 @@ create_time_indexes(KsAnalysis *analysis, const KsQueryRow *row)
 		return;
 	}
 	if (OidIsValid(row->state) && (row->emit_final || expires))
-		ks_run_ddl(psprintf("CREATE INDEX ON %s (upper(k%d))", qualified_name(row->state), analysis->window_key + 1));
+		ks_run_ddl(psprintf("CREATE INDEX ON %s (upper(k%d))", ks_qualified_name(row->state), analysis->window_key + 1));
 	if (expires && (analysis->state_is_visible || row->emit_final))
 		ks_run_ddl(psprintf("CREATE INDEX ON %s (upper(%s))", relation,
 						 quote_identifier(list_nth(analysis->key_columns, analysis->window_key))));
@@ -395,7 +388,7 @@ ks_clear_state(const KsQueryRow *row)
 		if (!OidIsValid(relid) || (relid != row->relation && get_rel_relkind(relid) != RELKIND_RELATION))
 			continue;
 		ks_guard_pass_begin(relid);
-		ks_run_ddl(psprintf("DELETE FROM ONLY %s", qualified_name(relid)));
+		ks_run_ddl(psprintf("DELETE FROM ONLY %s", ks_qualified_name(relid)));
 		ks_guard_pass_end();
 	}
 	CommandCounterIncrement();

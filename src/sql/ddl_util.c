@@ -209,14 +209,6 @@ ks_relation_by_name(const char *name)
 	return DatumGetObjectId(DirectFunctionCall1(regclassin, CStringGetDatum(name)));
 }
 
-/* Name of a relation with its schema, quoted where needed. */
-char *
-ks_qualified_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
-}
-
 /* Identifiers, quoted where needed, with commas between. */
 char *
 ks_identifier_list(List *names)

@@ -12,6 +12,7 @@
 #include "postgres.h"
 #include "base/compat.h"
 #include "catalog/dependency.h"
+#include "catalog/names.h"
 #include "catalog/query_cat.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
@@ -40,7 +41,6 @@ extern ks_noreturn void ks_refuse_argument(const char *name, const char *hint);
 /* Names.  For creation: schema filled in, temporary schemas refused. */
 extern RangeVar *ks_parse_new_name(const char *name);
 extern Oid	ks_relation_by_name(const char *name);
-extern char *ks_qualified_name(Oid relid);
 extern char *ks_identifier_list(List *names);
 
 /* Column lists. */

@@ -102,6 +102,7 @@ ks_key_spec_create(Relation rel, List *names)
 		KsKeyColumn *column = &spec->columns[spec->nkeys++];
 		AttrNumber	attnum = get_attnum(RelationGetRelid(rel), lfirst(lc));
 		Form_pg_attribute att;
+		Oid			basetype;
 		TypeCacheEntry *type;
 
 		if (attnum <= 0)
@@ -111,8 +112,9 @@ ks_key_spec_create(Relation rel, List *names)
 							(char *) lfirst(lc), RelationGetRelationName(rel)),
 					 errhint("Drop the relation and create its query anew.")));
 		att = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
-		type = lookup_type_cache(att->atttypid,
-								 TYPECACHE_EQ_OPR_FINFO | TYPECACHE_HASH_EXTENDED_PROC_FINFO);
+		/* the cache knows no hash function of a domain over a range */
+		basetype = getBaseType(att->atttypid);
+		type = lookup_type_cache(basetype, TYPECACHE_EQ_OPR_FINFO | TYPECACHE_HASH_EXTENDED_PROC_FINFO);
 		if (!OidIsValid(type->eq_opr_finfo.fn_oid))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_FUNCTION),
@@ -127,7 +129,8 @@ ks_key_spec_create(Relation rel, List *names)
 			fmgr_info_copy(&column->hash, &type->hash_extended_proc_finfo, CurrentMemoryContext);
 		else
 			/* money, bit, tsvector ...: built-in types whose equal values have equal images */
-			column->hash_image = att->atttypid < FirstNormalObjectId;
+			column->hash_image = basetype < FirstNormalObjectId;
+		spec->no_hash |= !OidIsValid(column->hash.fn_oid) && !column->hash_image;
 	}
 	return spec;
 }
@@ -192,6 +195,14 @@ ks_key_equal(const KsKeySpec *spec, const Datum *a, const bool *anulls,
 			return false;
 	}
 	return true;
+}
+
+/* See table_writer.h. */
+bool
+ks_index_is_in_order(Relation index)
+{
+	return index->rd_index->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
+		(index->rd_indoption[0] & INDOPTION_DESC) == 0 && RelationGetIndexPredicate(index) == NIL;
 }
 
 /* See table_writer.h. */
@@ -365,15 +376,16 @@ ks_writer_open(Oid relid, List *keys, KsTableHints *hints)
 	writer->old_slot = table_slot_create(rel, NULL);
 	ws->nblocks = writer->plain_heap ? RelationGetNumberOfBlocks(rel) : 0;
 	ws->buffer = InvalidBuffer;
-	if (hints != NULL && !hints->started)
-	{
-		hints->started = true;
-		hints->complete = writer->plain_heap && ws->nblocks == 0;
-	}
 	if (keys != NIL)
 	{
 		writer->keys = ks_key_spec_create(rel, keys);
 		choose_index(ws);
+	}
+	if (hints != NULL && !hints->started)
+	{
+		hints->started = true;
+		hints->complete = writer->plain_heap && ws->nblocks == 0 &&
+			(writer->keys == NULL || !writer->keys->no_hash);
 	}
 	return writer;
 }

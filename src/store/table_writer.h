@@ -41,6 +41,7 @@ typedef struct KsKeySpec
 {
 	int			nkeys;
 	KsKeyColumn *columns;
+	bool		no_hash;		/* of some column: keys that differ in it alone have one hash */
 } KsKeySpec;
 
 /* Key columns of the relation by name, in that order; in the current context. */
@@ -50,6 +51,9 @@ extern List *ks_primary_key_names(Relation rel);
 extern uint64 ks_key_hash(const KsKeySpec *spec, const Datum *keys, const bool *nulls);
 extern bool ks_key_equal(const KsKeySpec *spec, const Datum *a, const bool *anulls,
 						 const Datum *b, const bool *bnulls);
+
+/* Does a scan of the index find all rows of the table, in ascending order of its first column? */
+extern bool ks_index_is_in_order(Relation index);
 
 typedef struct KsTableHints KsTableHints;	/* hash of key -> TID, outlives transactions */
 

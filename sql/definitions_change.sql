@@ -60,6 +60,11 @@ CREATE OR REPLACE VIEW v AS SELECT k, kstream.session(at, '1 min') AS w, x AS y 
 SELECT kstream.step('counts');
 ROLLBACK;
 
+-- types of columns that a query uses
+ALTER FOREIGN TABLE s ALTER COLUMN x TYPE bigint;
+ALTER TABLE s ALTER COLUMN seen TYPE timestamp;
+ALTER TABLE s ALTER COLUMN missing TYPE int;
+
 -- the event time
 ALTER FOREIGN TABLE s OPTIONS (SET timestamp 'seen');
 ALTER FOREIGN TABLE s OPTIONS (DROP timestamp);
@@ -87,6 +92,11 @@ ALTER FOREIGN TABLE s OPTIONS (SET timestamp 'happened');
 DROP TABLE seen;
 COMMIT;
 SELECT "timestamp" FROM kstream.streams WHERE relation = 's'::regclass;
+
+-- NULL is no grace and no timeout
+SELECT kstream.create_table_as('n', 'SELECT k FROM s', grace => NULL);
+SELECT kstream.create_table_as('n', 'SELECT k FROM s', idle_timeout => NULL);
+SELECT kstream.create_table_as('n', 'SELECT k FROM s', emit => NULL);
 
 SET client_min_messages = error;
 DROP SCHEMA definitions_change CASCADE;

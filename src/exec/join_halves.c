@@ -112,6 +112,8 @@ load_closed_by(KsJoinHalves *halves, int32 query)
 	bool		isnull;
 	Datum		watermark;
 
+	if (before->rows == 0)
+		return;
 	(void) ks_spi_execute("SELECT xmin, max(watermark) OVER () FROM kstream_catalog.position WHERE query = $1"
 						  " ORDER BY age(xmin) LIMIT 1", false, 1, types, values, NULL);
 	if (SPI_processed == 0)
@@ -170,6 +172,7 @@ ks_halves_added(KsJoinHalves *halves, int64 rows, TimestampTz least, TimestampTz
 	half->rows += rows;
 	half->first = Min(half->first, least);
 	half->last = Max(half->last, greatest);
+	half->closed_by = InvalidTransactionId;
 }
 
 /* See join_halves.h. */
@@ -246,8 +249,11 @@ may_be_needed(const Half *half)
 
 /* Empties the half left behind; false if somebody reads it, or may read it yet. */
 static bool
-empty_half(Half *before)
+empty_half(KsJoinHalves *halves, TimestampTz watermark)
 {
+	Half	   *before = &halves->halves[1 - halves->current];
+
+	Assert(closing(halves, before->last) <= watermark);
 	if (may_be_needed(before) || !ConditionalLockRelationOid(before->relid, AccessExclusiveLock))
 		return false;
 	write_half(before, psprintf("TRUNCATE ONLY %s", before->name), 0, NULL, NULL);
@@ -272,5 +278,5 @@ ks_halves_expire(KsJoinHalves *halves, TimestampTz watermark)
 		halves->not_before = watermark + 1;
 	}
 	else
-		halves->not_before = empty_half(before) ? DT_NOBEGIN : watermark + halves->wait / RETRY_PART + 1;
+		halves->not_before = empty_half(halves, watermark) ? DT_NOBEGIN : watermark + halves->wait / RETRY_PART + 1;
 }

@@ -110,14 +110,21 @@ ks_arg_text(FunctionCallInfo fcinfo, int arg)
 	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
 }
 
-/* A text argument that must not be null. */
-char *
-ks_arg_required(FunctionCallInfo fcinfo, int arg, const char *name)
+/* See ddl_util.h. */
+void
+ks_arg_check_given(FunctionCallInfo fcinfo, int arg, const char *name)
 {
 	if (PG_ARGISNULL(arg))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"%s\" must not be null", name)));
+}
+
+/* A text argument that must not be null. */
+char *
+ks_arg_required(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	ks_arg_check_given(fcinfo, arg, name);
 	return ks_arg_text(fcinfo, arg);
 }
 

@@ -34,6 +34,7 @@ extern void ks_user_text_end(KsUserText *text);
 /* Arguments of the SQL functions; name is what messages call them. */
 extern char *ks_arg_text(FunctionCallInfo fcinfo, int arg); /* NULL if null */
 extern char *ks_arg_required(FunctionCallInfo fcinfo, int arg, const char *name);
+extern void ks_arg_check_given(FunctionCallInfo fcinfo, int arg, const char *name);	/* not null */
 extern int64 ks_arg_interval_us(FunctionCallInfo fcinfo, int arg, const char *name, int64 absent);
 extern List *ks_arg_text_array(FunctionCallInfo fcinfo, int arg, const char *name);
 extern ks_noreturn void ks_refuse_argument(const char *name, const char *hint);

@@ -21,12 +21,15 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
 #include "commands/tablecmds.h"
+#include "executor/spi.h"
 #include "nodes/parsenodes.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "catalog/cat_util.h"
 #include "catalog/query_cat.h"
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
@@ -146,6 +149,64 @@ ks_definitions_after(Node *parsetree)
 		check_reader(ks_query_load(lfirst_int(lc)), replaced_query, now);
 	ks_definitions_reopen(replaced_view);
 	replaced_view = InvalidOid;
+}
+
+/* ---------------------------------------------------------------- types */
+
+/* The name of a query whose own statement uses the column, or NULL. */
+static char *
+query_that_uses(Oid relid, AttrNumber column)
+{
+	Oid			types[2] = {OIDOID, INT4OID};
+	Datum		values[2] = {ObjectIdGetDatum(relid), Int32GetDatum(column)};
+	MemoryContext cxt = CurrentMemoryContext;
+	char	   *result = NULL;
+	bool		isnull;
+
+	SPI_connect();
+	ks_spi_execute("SELECT q.id FROM pg_depend d"
+				   " JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass"
+				   " JOIN kstream_catalog.query q ON q.view = r.ev_class"
+				   " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2 LIMIT 1",
+				   false, 2, types, values, NULL);
+	if (SPI_processed > 0)
+	{
+		int32		id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		result = ks_query_display_name(ks_query_load(id));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return result;
+}
+
+/* Postgres would refuse as well, but name a view that users have not made. */
+static void
+check_types(Node *parsetree)
+{
+	ListCell   *lc;
+
+	foreach(lc, IsA(parsetree, AlterTableStmt) ? ((AlterTableStmt *) parsetree)->cmds : NIL)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+		Oid			relid;
+		AttrNumber	column;
+		char	   *query;
+
+		if (cmd->subtype != AT_AlterColumnType)
+			continue;
+		relid = RangeVarGetRelidExtended(((AlterTableStmt *) parsetree)->relation, NoLock, RVR_MISSING_OK,
+										 RangeVarCallbackOwnsRelation, NULL);
+		column = OidIsValid(relid) ? get_attnum(relid, cmd->name) : InvalidAttrNumber;
+		query = column > 0 ? query_that_uses(relid, column) : NULL;
+		if (query != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot alter the type of column \"%s\" of \"%s\", which query \"%s\" uses",
+							cmd->name, get_rel_name(relid), query),
+					 errhint("Drop the query first, or add another column.")));
+	}
 }
 
 /* ---------------------------------------------------------------- event time */
@@ -276,6 +337,7 @@ ks_definitions_before(Node *parsetree)
 {
 	if (parsetree == NULL)
 		return;
+	check_types(parsetree);
 	remember_view(relation_replaced(parsetree));
 	if (changes_event_time(parsetree))
 		hold_event_time(((AlterTableStmt *) parsetree)->relation);

@@ -106,6 +106,8 @@ read_time_options(FunctionCallInfo fcinfo, int first, KsQueryRow *row)
 {
 	const char *emit = ks_arg_required(fcinfo, first + OPT_EMIT, "emit");
 
+	ks_arg_check_given(fcinfo, first + OPT_GRACE, "grace");
+	ks_arg_check_given(fcinfo, first + OPT_IDLE_TIMEOUT, "idle_timeout");
 	row->grace_us = ks_arg_interval_us(fcinfo, first + OPT_GRACE, "grace", 0);
 	row->retention_us = ks_arg_interval_us(fcinfo, first + OPT_RETENTION, "retention", -1);
 	row->idle_timeout_us = ks_arg_interval_us(fcinfo, first + OPT_IDLE_TIMEOUT, "idle_timeout", USECS_PER_MINUTE);

@@ -26,7 +26,7 @@ DECLARE
 	s shape;
 BEGIN
 	FOR s IN SELECT * FROM shape LOOP
-		WHILE kstream.step(s.name, 1 + s.id * 3 % 7) > 0 LOOP
+		WHILE kstream.step(s.name, 5 + s.id * 3 % 17) > 0 LOOP
 		END LOOP;
 	END LOOP;
 END $$;

@@ -26,7 +26,7 @@ DECLARE
 	s shape;
 BEGIN
 	FOR s IN SELECT * FROM shape LOOP
-		WHILE kstream.step(s.name, 1 + s.id * 3 % 7) > 0 LOOP
+		WHILE kstream.step(s.name, 5 + s.id * 3 % 17) > 0 LOOP
 		END LOOP;
 	END LOOP;
 END $$;
@@ -64,6 +64,7 @@ INSERT INTO shape (query) VALUES
 	($$SELECT a.k, a.v, m.y, b.w FROM a CROSS JOIN LATERAL (SELECT max(y) AS y FROM many WHERE id <= a.v) m LEFT JOIN b ON a.k = b.k AND b.w <= m.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$),
 	($$SELECT a.k, a.v, m.n, b.w FROM a LEFT JOIN (SELECT id, count(*) AS n FROM many GROUP BY id) m ON m.id = a.v LEFT JOIN LATERAL (SELECT b.* FROM b WHERE b.w < m.n AND b.ts BETWEEN a.ts AND a.ts + interval '1 min') b ON a.k = b.k$$),
 	($$SELECT a.k, a.v, m.y, b.w FROM a LEFT JOIN LATERAL (SELECT y FROM many WHERE id <= a.v ORDER BY y DESC LIMIT 1) m ON a.v > 1 LEFT JOIN b ON a.k = b.k AND b.w <= m.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$),
+	($$SELECT x.k, x.v, x.m, b.w FROM (SELECT a.*, l.y, l.m FROM a LEFT JOIN LATERAL (SELECT t.y, m.y AS m FROM t, many m WHERE t.id = a.v AND m.id = t.y) l ON l.y > 1) x LEFT JOIN b ON x.k = b.k AND b.w = x.y AND b.ts BETWEEN x.ts AND x.ts + interval '1 min'$$),
 	-- several on the other side, and above
 	($$SELECT a.k, a.v, b.w, b.y FROM a LEFT JOIN (SELECT b.*, many.y FROM b JOIN many ON id = w) b ON a.k = b.k AND b.y < a.v AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$),
 	($$SELECT a.k, a.v, b.w, m.y FROM a LEFT JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + interval '1 min' JOIN many m ON m.id = a.v AND m.y IS DISTINCT FROM b.w$$),
@@ -102,6 +103,7 @@ SELECT try($$SELECT a.k FROM a CROSS JOIN generate_series(1, 2) g LEFT JOIN b ON
 SELECT try($$SELECT a.k FROM (SELECT k, ts, generate_series(1, 2) AS g FROM a) a LEFT JOIN b ON a.k = b.k AND b.w = a.g AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$);
 SELECT try($$SELECT a.k FROM b RIGHT JOIN (SELECT a.*, m.y AS n FROM a, many m WHERE m.id = a.v) a ON a.k = b.k AND b.w = a.n AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$);
 SELECT try($$SELECT a.k FROM a JOIN t ON t.y = a.v LEFT JOIN LATERAL (SELECT FROM b WHERE a.k = b.k AND b.w = t.id AND b.ts BETWEEN a.ts AND a.ts + interval '1 min') x ON true$$);
+SELECT try($$SELECT a.k FROM a CROSS JOIN LATERAL (SELECT m.y FROM t, many m WHERE t.id = a.v AND m.id = t.y) l LEFT JOIN b ON a.k = b.k AND b.w = l.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$);
 -- one row or NULLs, depending on another table
 SELECT try($$SELECT a.k FROM a JOIN many m ON m.id = a.v LEFT JOIN t ON t.id = a.v AND t.y = m.y LEFT JOIN b ON a.k = b.k AND b.w = t.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$);
 SELECT try($$SELECT a.k FROM a LEFT JOIN LATERAL (SELECT y FROM many WHERE id = a.v ORDER BY y FETCH FIRST 1 ROW WITH TIES) m ON true LEFT JOIN b ON a.k = b.k AND b.w = m.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$);

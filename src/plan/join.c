@@ -138,9 +138,9 @@ ks_join_flatten(Query *query)
 
 /* ---------------------------------------------------------------- levels */
 
-/* A level under its parent. */
-static KsLevel *
-make_level(Query *query, KsLevel *parent, int parent_varno)
+/* See join_int.h. */
+KsLevel *
+ks_level_make(Query *query, KsLevel *parent, int parent_varno)
 {
 	KsLevel    *level = palloc0(sizeof(KsLevel));
 	int			n = list_length(query->rtable) + 1;
@@ -231,7 +231,7 @@ components_of_entry(KsLevels *levels, KsLevel *level, int varno, const KsOuterSi
 	}
 	if (rte->rtekind != RTE_SUBQUERY || !ks_reads_stream((Node *) rte->subquery))
 		return list_make1(NULL);
-	level->children[varno] = make_level(rte->subquery, level, varno);
+	level->children[varno] = ks_level_make(rte->subquery, level, varno);
 	return components_of_level(levels, level->children[varno], inside);
 }
 
@@ -366,7 +366,7 @@ ks_levels_of(Query *query)
 {
 	KsLevels   *levels = palloc0(sizeof(KsLevels));
 
-	levels->top = make_level(query, NULL, 0);
+	levels->top = ks_level_make(query, NULL, 0);
 	levels->components = components_of_level(levels, levels->top, NULL);
 	return levels;
 }
@@ -506,7 +506,7 @@ level_of(KsLevel *level, Query *query)
 		if (level->children[i] != NULL && level->children[i]->query == query)
 			return level->children[i];
 	}
-	return make_level(query, level, 0);
+	return ks_level_make(query, level, 0);
 }
 
 /* Walker over all expressions of the query. */

@@ -65,6 +65,9 @@ typedef struct KsLevels
 /* Walks a flattened query; numbers its streams in the order of FROM. */
 extern KsLevels *ks_levels_of(Query *query);
 
+/* A level under its parent, where it stands in the range table; nothing is known of its items. */
+extern KsLevel *ks_level_make(Query *query, KsLevel *parent, int parent_varno);
+
 /* Range table numbers of the items of FROM below a node of the join tree. */
 extern Bitmapset *ks_entries_below(Node *node);
 

@@ -16,8 +16,9 @@
  * A condition does not tell them apart if each column it reads is a column of the
  * stream, or of something that has at most one row for a record: a table with
  * an equality on all columns of a unique index, a function that returns no set, a
- * sub-select that is distinct by what it is compared with.  What such an item is
- * compared with must be, in turn, of one record.  Indexes can be dropped, so
+ * sub-select that is distinct by what it is compared with, or a plain one whose
+ * column is of such a table.  What such an item is compared with must be, in
+ * turn, of one record.  Indexes can be dropped, so
  * every batch looks again, and keeps them by its lock on the table.
  *
  * Runs in: any backend, in a transaction.  Memory: the current context.
@@ -385,6 +386,24 @@ subquery_is_single(Query *query, List *equalities)
 		(query_supports_distinctness(query) && query_is_distinct_for(query, columns, operators));
 }
 
+/*
+ * column_is_determined
+ *		Is a column (0: is each) of a sub-select that reads no stream of one record,
+ *		whatever number of rows it has?
+ */
+static bool
+column_is_determined(Pending *item, Query *query, AttrNumber attnum)
+{
+	KsLevel    *level = ks_level_make(query, item->level, item->varno);
+
+	if (query->setOperations != NULL || query->hasAggs || query->groupClause != NIL || query->havingQual != NULL ||
+		query->distinctClause != NIL || query->limitCount != NULL || query->limitOffset != NULL ||
+		query->hasWindowFuncs || query->hasTargetSRFs)
+		return false;
+	return visit_vars(level, attnum > 0 ? (Node *) get_tle_by_resno(query->targetList, attnum)->expr :
+					  (Node *) query->targetList, visit_determined, item) == NULL;
+}
+
 /* Do the functions in FROM return one row? */
 static bool
 functions_are_single(RangeTblEntry *rte)
@@ -399,9 +418,9 @@ functions_are_single(RangeTblEntry *rte)
 	return true;
 }
 
-/* Has an item of FROM that reads no stream at most one row for a record? */
+/* Has an item of FROM that reads no stream at most one row for a record, or else one value of the column? */
 static bool
-item_is_single(Pending *item, Node *jointree)
+item_is_single(Pending *item, AttrNumber attnum, Node *jointree)
 {
 	RangeTblEntry *rte = rt_fetch(item->varno, item->level->query->rtable);
 	RangeTblRef ref = {T_RangeTblRef, item->varno};
@@ -415,7 +434,8 @@ item_is_single(Pending *item, Node *jointree)
 		case RTE_RELATION:
 			return table_is_single(rte, equalities);
 		case RTE_SUBQUERY:
-			return subquery_is_single(rte->subquery, equalities);
+			return subquery_is_single(rte->subquery, equalities) ||
+				column_is_determined(item, rte->subquery, attnum);
 		case RTE_FUNCTION:
 			return functions_are_single(rte);
 		case RTE_VALUES:
@@ -459,7 +479,7 @@ visit_determined(KsLevel *level, Var *var, void *arg)
 		if (pending->level == level && pending->varno == var->varno)
 			return pending->assumed ? NULL : rte->eref->aliasname;
 	}
-	return item_is_single(&item, tree_of_level(level)) ? NULL : rte->eref->aliasname;
+	return item_is_single(&item, var->varattno, tree_of_level(level)) ? NULL : rte->eref->aliasname;
 }
 
 /* The kept side of an outer join. */

@@ -12,13 +12,13 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
+#include "access/sysattr.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
+#include "utils/rls.h"
 
 #include "base/compat.h"
 #include "catalog/stream_def.h"
@@ -63,7 +63,6 @@ check_entry(Query *query, RangeTblEntry *rte)
 {
 	Oid			user = GetUserId();
 	Oid			read_as = ks_check_as_user(query, rte);
-	Relation	rel;
 
 	if (rte->relkind == RELKIND_FOREIGN_TABLE && ks_is_stream(rte->relid))
 	{
@@ -76,15 +75,13 @@ check_entry(Query *query, RangeTblEntry *rte)
 		return;
 	if (!may_read(rte->relid, user, ks_selected_columns(query, rte)))
 		refuse_relation(rte->relid);
-	rel = table_open(rte->relid, AccessShareLock);
-	if (rel->rd_rel->relrowsecurity)
+	if (check_enable_rls(rte->relid, user, true) != RLS_NONE || check_enable_rls(rte->relid, read_as, true) != RLS_NONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a join of streams over a view of another owner on \"%s\", which has row-level security, is not supported in a continuous query",
 						get_rel_name(rte->relid)),
 				 errdetail("A join of streams reads what is below its views with the rights of the query's owner, so other rows would be seen."),
 				 errhint("Join \"%s\" outside of the view, or let the owner of the view create the query.", get_rel_name(rte->relid))));
-	table_close(rel, NoLock);
 }
 
 /* Walker over all levels of the query. */

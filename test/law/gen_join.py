@@ -59,7 +59,12 @@ KEYS = [["{a}.{ak} = {b}.{bk}"], ["{a}.{ak} = {b}.{bk}"], ["{b}.{bk2} = {a}.{ak2
         ["coalesce({a}.{ak}, 'a') = {b}.{bk}"], ["{a}.{ak} = coalesce({b}.{bk}, 'b')"], ["{a}.{ak2} + 1 = {b}.{bk2} * 2"],
         ["{a}.{ak} || 'x' = {b}.{bk} || 'x'"], ["{a}.{av} % 3 = {b}.{bv} % 3"], ["{a}.{ak2} = {b}.{bv}"], ["length({a}.{ak}) = {b}.{bk2}"]]
 
-WHERE = [None, None, None, None, "{b}.{bv} IS NULL OR {a}.{av} >= {b}.{bv}", "{a}.{av} > coalesce({b}.{bv}, 1)", "{a}.{av} IS DISTINCT FROM 2", "coalesce({b}.{bv}, 0) < 5", "coalesce({a}.{av}, 0) + coalesce({b}.{bv}, 0) <> 4"]
+# Conditions on the first side, for a LATERAL one to look at.
+OF_FIRST = ["{a}.{av} < 4", "{a}.{av} > 2", "{a}.{ak} <> 'c'", "coalesce({a}.{av}, 1) % 2 = 0"]
+
+# What may be asked above the join of a second side whose value is a constant or of the first.
+THROUGH = ["{b}.{bv} IS NULL OR {a}.{av} >= {b}.{bv}", "{a}.{av} > coalesce({b}.{bv}, 1)", "{b}.{bv} IS NULL", "coalesce({b}.{bv}, 0) > 3 OR {a}.{av} < 3"]
+WHERE = [None, None, None, None] + THROUGH[:2] + ["{a}.{av} IS DISTINCT FROM 2", "coalesce({b}.{bv}, 0) < 5", "coalesce({a}.{av}, 0) + coalesce({b}.{bv}, 0) <> 4"]
 
 
 class JoinGenerator:
@@ -125,7 +130,7 @@ class JoinGenerator:
         """A side; first: that of the join, if this one may be LATERAL."""
         rng = self.rng
         stream = rng.choice(self.streams)
-        lateral = first is not None and self.chance(0.25)
+        lateral = first is not None and self.chance(0.35)
         text, k, k2, v, t = rng.choice(LATERAL if lateral else SIDES)
         column = "ts" if stream["time"] else "_timestamp"
         names = {"alias": alias, "t": column, "where": ""}
@@ -211,12 +216,14 @@ class JoinGenerator:
             for extra in rng.sample(EXTRA, rng.choice([1, 1, 3])):
                 if extra:
                     on[0][1].append(self.fill(extra, sides[0], sides[1]))
+            if sides[1]["lateral"] and self.chance(0.6):
+                on[0][1].append(self.fill(rng.choice(OF_FIRST), sides[0], sides[1]))
         comma = kind == "JOIN" and self.chance(0.2)
         for side, other in (sides[:2], sides[1::-1]):
             if n == 2 and not comma and not sides[1]["lateral"] and self.chance(0.2):
                 self.put_below(side, other, on[0][1])
         on = [(j, self.put_inside(sides[j], texts)) for j, texts in on]
-        where = rng.choice(WHERE)
+        where = rng.choice(THROUGH if re.search(r"(3|\{av\}) AS v", sides[1]["text"]) and self.chance(0.5) else WHERE)
         where = self.fill(where, sides[0], sides[1]) if where else None
         lookup = n == 2 and self.chance(0.2)
         return {"kind": kind, "sides": sides, "on": on, "bounds": close_bounds(bounds, n), "where": where, "lookup": lookup,

@@ -295,7 +295,7 @@ static const char *
 no_worker_hint(void)
 {
 	if (ks_database_workers(MyDatabaseId) == 0)
-		return "No worker has taken it yet; see max_worker_processes, which the databases of the server share.";
+		return "No worker has taken it yet; see the server's log, and max_worker_processes, which the databases of the server share.";
 	return "No worker has taken it yet; the server's log may say why.";
 }
 

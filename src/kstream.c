@@ -14,6 +14,7 @@
 #include "sql/unsent.h"
 #include "stream/log_commit.h"
 #include "worker/dbhooks.h"
+#include "worker/crashes.h"
 #include "worker/launcher.h"
 #include "worker/slots.h"
 #include "worker/stats.h"
@@ -37,5 +38,6 @@ _PG_init(void)
 	ks_wakeup_init();
 	ks_dbhooks_init();
 	ks_unsent_init();
+	ks_crashes_init();
 	ks_launcher_init();
 }

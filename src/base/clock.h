@@ -12,7 +12,7 @@
 
 #include <time.h>
 
-#include "datatype/timestamp.h"
+#include "utils/timestamp.h"
 
 /*
  * Microseconds since the machine was started, and a day more, so that 0 is long

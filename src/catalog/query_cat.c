@@ -157,6 +157,7 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 		pfree(all_nulls);
 	}
 
+	row->changed_here = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 	row->id = DatumGetInt32(VALUE(id));
 	row->relation = DatumGetObjectId(VALUE(relation));
 	row->kind = kind_from_name(TextDatumGetCString(VALUE(kind)));

@@ -49,6 +49,7 @@ typedef struct KsQueryRow
 	int64		retention_us;	/* -1: for ever */
 	bool		emit_final;
 	int64		idle_timeout_us;
+	bool		changed_here;	/* by the transaction that looks: nobody else sees it yet */
 } KsQueryRow;
 
 /* All in the current memory context.  load returns NULL if there is no such query. */

@@ -105,6 +105,7 @@ row_from_tuple(HeapTuple tuple, TupleDesc desc)
 	if (desc->natts < Natts_sink)
 		elog(ERROR, "catalog of kstream is older than its library");
 	heap_deform_tuple(tuple, desc, values, nulls);
+	row->changed_here = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 	row->id = DatumGetInt32(VALUE(id));
 	row->name = TEXT_OR_NULL(name);
 	row->kind = kind_from_name(TextDatumGetCString(VALUE(kind)));

@@ -46,6 +46,7 @@ typedef struct KsSinkRow
 	char	   *last_error;
 	List	   *key_columns;	/* char *: of a table, what the record key is made of; NIL: none */
 	char	   *topic;			/* of the target when the sink was made; filled in by ks_sink_insert */
+	bool		changed_here;	/* by the transaction that looks: nobody else sees it yet */
 } KsSinkRow;
 
 /* How far a sink is known to have published. */

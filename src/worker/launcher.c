@@ -38,6 +38,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "worker/crashes.h"
 #include "worker/launcher.h"
 #include "worker/slots.h"
 
@@ -55,7 +56,7 @@ typedef struct KsPending
 
 static volatile sig_atomic_t got_sigterm = false;
 static List *pending = NIL;		/* KsPending * */
-static TimestampTz retry_at = 0;	/* no free slot: not before */
+static TimestampTz retry_at = 0;	/* no free slot, or crashes in a row: not before */
 static TimestampTz warned_at = 0;
 
 /* handle_sigterm: leave at the next chance. */
@@ -199,6 +200,23 @@ check_pending(void)
 	}
 }
 
+/* hold_back: after crashes in a row, puts off the start of workers, and says so. */
+static void
+hold_back(void)
+{
+	int			in_a_row;
+	int			pause_ms = ks_crashes_pause_ms(&in_a_row);
+
+	if (pause_ms == 0 || !ks_start_workers)
+		return;
+	retry_at = TimestampTzPlusMilliseconds(ks_clock_now(), pause_ms);
+	ereport(WARNING,
+			(errcode(ERRCODE_CRASH_SHUTDOWN),
+			 errmsg("continuous queries are not run for %d s", pause_ms / 1000),
+			 errdetail("The server has crashed %d times in a row when their workers had just been started.", in_a_row),
+			 errhint("If a query makes the server crash, pause or drop it now, or set kstream.start_workers = off in postgresql.conf and reload it.")));
+}
+
 /* no_slot: says that the server has no background worker left, once a minute. */
 static void
 no_slot(const KsWorkerTicket *ticket, TimestampTz now)
@@ -229,6 +247,7 @@ launch_workers(TimestampTz now)
 	retry_at = 0;
 	while (ks_next_launch(&ticket, now, &next))
 	{
+		ks_crashes_note_start();
 		if (!may_connect(ticket.database))
 		{
 			ks_launch_failed(&ticket, KS_EXIT_DONE);
@@ -334,5 +353,6 @@ ks_launcher_main(Datum arg)
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_appname("kstream launcher");
 	probe_databases();
+	hold_back();
 	launcher_loop();
 }

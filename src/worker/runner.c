@@ -376,7 +376,7 @@ ks_runner_failed(KsRunner *r, ErrorData *edata)
 	{
 		delay_ms = jittered(KS_CONFLICT_MS << r->conflicts);
 		r->conflicts++;
-		ks_stat_error(r->id, r->generation, false, edata->sqlerrcode, edata->message);
+		ks_stat_error(r->id, r->generation, false, edata->sqlerrcode, edata->message, delay_ms);
 		ereport(DEBUG1,
 				(errmsg_internal("continuous query %s: %s, trying again", r->name, edata->message)));
 	}
@@ -393,7 +393,7 @@ ks_runner_failed(KsRunner *r, ErrorData *edata)
 		delay_ms = jittered(Min((long) KS_BACKOFF_MIN_MS << Min(r->failures, 6),
 								KS_BACKOFF_MAX_MS));
 		r->failures++;
-		ks_stat_error(r->id, r->generation, true, edata->sqlerrcode, error_text(edata));
+		ks_stat_error(r->id, r->generation, true, edata->sqlerrcode, error_text(edata), delay_ms);
 		if (is_blocking(r, edata->sqlerrcode))
 			ks_stat_state(r->id, r->generation, KS_STATE_BLOCKED, error_text(edata));
 		log_failure(r, WARNING, "failed", edata, now);

@@ -357,9 +357,12 @@ ks_stat_stopped(int32 query, int32 generation, KsQueryState state)
 		ks_stat_state(query, generation, state, NULL);
 }
 
-/* ks_stat_error: the query met an error; failed says whether that is its state now. */
+/*
+ * ks_stat_error: the query met an error; failed says whether that is its state
+ * now, delay_ms when it is tried again.
+ */
 void
-ks_stat_error(int32 query, int32 generation, bool failed, int sqlstate, const char *message)
+ks_stat_error(int32 query, int32 generation, bool failed, int sqlstate, const char *message, long delay_ms)
 {
 	KsQueryStat *q = lock_query_entry(query);
 	TimestampTz now = GetCurrentTimestamp();
@@ -378,6 +381,7 @@ ks_stat_error(int32 query, int32 generation, bool failed, int sqlstate, const ch
 			q->status.sqlstate[i] = PGUNSIXBIT(sqlstate >> (6 * i));
 		q->status.sqlstate[5] = '\0';
 		strlcpy(q->status.message, message, sizeof(q->status.message));
+		q->status.retry_at = TimestampTzPlusMilliseconds(ks_clock_now(), delay_ms);
 	}
 	unlock_query_entry(q);
 }

@@ -28,6 +28,7 @@ typedef struct KsQueryStatus
 	int32		generation;		/* of the definition the state is about */
 	char		sqlstate[6];
 	char		message[512];	/* last error, or what it waits for */
+	TimestampTz retry_at;		/* where it has failed: base/clock.h */
 } KsQueryStatus;
 
 /* Where a query is in a partition; everything before next_offset is committed. */
@@ -51,7 +52,8 @@ extern bool ks_stat_release_wanted(int32 query);
 /* Worker: what happened. */
 extern void ks_stat_state(int32 query, int32 generation, KsQueryState state, const char *detail);
 extern void ks_stat_stopped(int32 query, int32 generation, KsQueryState state);
-extern void ks_stat_error(int32 query, int32 generation, bool failed, int sqlstate, const char *message);
+extern void ks_stat_error(int32 query, int32 generation, bool failed, int sqlstate,
+						  const char *message, long delay_ms);
 extern void ks_stat_batch(int32 query, int records, int rows_out, int dead,
 						  int64 batch_us, int64 latency_us);
 extern void ks_stat_partition(int32 query, Oid source, int32 partition, int32 generation,

@@ -45,7 +45,7 @@ lock_query(const KsQueryRow *query)
 	ks_query_take_over(query->id);
 }
 
-/* Fetches until there is a batch, or nothing more to be had. */
+/* Fetches until there is a batch, or nothing more to be had; an error where that cannot be known. */
 static bool
 fetch_batch(KsTask *task, int max_rows)
 {
@@ -56,7 +56,15 @@ fetch_batch(KsTask *task, int max_rows)
 		if (ks_task_caught_up(task))
 			return false;
 		if (TimestampDifferenceExceeds(start, ks_clock_now(), STEP_TIMEOUT_MS))
-			return false;
+		{
+			const char *trouble = ks_task_trouble(task);
+
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("it is not known yet whether there is something to be read"),
+					 trouble != NULL ? errdetail_internal("%s", trouble) : 0,
+					 errhint("Call kstream.step() again when its brokers answer and its output is published.")));
+		}
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 								 ks_task_eventfd(task), 100, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

@@ -405,6 +405,26 @@ fetch_sources(KsTask *task, int max_rows)
 	}
 }
 
+/* Has nothing come of topics, and not been told for each partition that nothing is there? */
+static bool
+topics_are_unknown(KsTask *task)
+{
+	bool		unknown = false;
+	ListCell   *lc;
+
+	foreach(lc, task->sources)
+	{
+		KsSource   *source = lfirst(lc);
+
+		if (source->consumer == NULL)
+			continue;
+		if (source->batch != NULL && source->batch->nrows > 0)
+			return false;
+		unknown |= !ks_source_caught_up(source);
+	}
+	return unknown;
+}
+
 /* See task.h. */
 bool
 ks_task_fetch(KsTask *task, int max_rows)
@@ -424,6 +444,12 @@ ks_task_fetch(KsTask *task, int max_rows)
 	if (task->bootstrap != NULL)
 		return true;
 	fetch_sources(task, max_rows);
+	/* a step that returns 0 says that nothing is left */
+	if (!task->in_worker && topics_are_unknown(task))
+	{
+		forget_batch(task);
+		return false;
+	}
 	foreach(lc, task->sources)
 	{
 		KsSource   *source = lfirst(lc);

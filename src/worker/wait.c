@@ -23,6 +23,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "base/clock.h"
 #include "base/compat.h"
 #include "base/guc.h"
 #include "catalog/namespace.h"
@@ -32,7 +33,6 @@
 #include "kafka/consumer.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "sql/verbs.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "store/join_buffer.h"
@@ -139,6 +139,17 @@ error_of(const KsQueryStatus *status, const char *last_error)
 	return status->message;
 }
 
+/* retry_hint: what the error itself advises, and when a failed query or sink is tried again. */
+static const char *
+retry_hint(const KsQueryStatus *status, const char *error)
+{
+	const char *own = strstr(error, HINT_IN_ERROR);
+	long		ms = TimestampDifferenceMilliseconds(ks_clock_now(), status->retry_at);
+
+	return psprintf("%s It is tried again by itself in %ld s, or at once by kstream.resume.",
+					own != NULL ? own + strlen(HINT_IN_ERROR) : "Remove the cause.", ms / 1000 + 1);
+}
+
 /* check_going: raises KS002 if the query or sink is paused, blocked or failed. */
 static void
 check_going(const KsTarget *t, bool paused, const char *instance, int32 generation, const char *last_error)
@@ -158,8 +169,7 @@ check_going(const KsTarget *t, bool paused, const char *instance, int32 generati
 	{
 		const char *error = error_of(&status, last_error);
 
-		stopped(t, "has failed", error, strstr(error, HINT_IN_ERROR) != NULL ? NULL :
-				"Remove the cause; it is tried again by itself.");
+		stopped(t, "has failed", error, retry_hint(&status, error));
 	}
 }
 
@@ -187,7 +197,17 @@ check_status(const KsTarget *t)
 	}
 }
 
-/* check_committed: what this transaction created no worker can see. */
+/* changed_here: has this transaction written the target's definition? */
+static bool
+changed_here(const KsTarget *t)
+{
+	KsSinkRow  *sink = t->is_sink ? ks_sink_load(t->id) : NULL;
+	KsQueryRow *query = t->is_sink ? NULL : ks_query_load(t->id);
+
+	return (sink != NULL && sink->changed_here) || (query != NULL && query->changed_here);
+}
+
+/* check_committed: what this transaction created or changed (resume, reset) no worker can see. */
 static void
 check_committed(const KsTarget *t)
 {
@@ -195,8 +215,8 @@ check_committed(const KsTarget *t)
 	bool		created_here = rel->rd_createSubid != InvalidSubTransactionId;
 
 	table_close(rel, AccessShareLock);
-	if (created_here)
-		stopped(t, "was created by this transaction",
+	if (created_here || changed_here(t))
+		stopped(t, created_here ? "was created by this transaction" : "was changed by this transaction",
 				"Nothing is processed before the transaction has committed.", NULL);
 }
 
@@ -275,7 +295,7 @@ static const char *
 no_worker_hint(void)
 {
 	if (ks_database_workers(MyDatabaseId) == 0)
-		return "No worker has taken it yet; see max_worker_processes, which the databases of the server share.";
+		return "No worker has taken it yet; see the server's log, and max_worker_processes, which the databases of the server share.";
 	return "No worker has taken it yet; the server's log may say why.";
 }
 
@@ -380,7 +400,7 @@ capture_ends(KsWait *wait, KsTarget *t)
 		capture_outbox(t);
 		return;
 	}
-	foreach(lc, ks_query_streams(ks_query_load(t->id), NULL))
+	foreach(lc, ks_wait_sources(ks_query_load(t->id)))
 	{
 		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
 		KsStreamDef *def = ks_stream_def_load(rel);

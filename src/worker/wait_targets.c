@@ -29,10 +29,41 @@
 #include "catalog/sink_cat.h"
 #include "catalog/stream_def.h"
 #include "sql/verbs.h"
+#include "worker/wait.h"
 #include "worker/wait_targets.h"
 
 static KsTarget *visit_query(List **targets, int32 id);
 static KsTarget *visit_sink(List **targets, const KsSinkRow *sink);
+
+/* See wait_targets.h. */
+List *
+ks_wait_sources(const KsQueryRow *row)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *streams = NIL;
+
+	PG_TRY();
+	{
+		streams = ks_query_streams(row, NULL);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(cxt);
+		edata = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(edata->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(KS_ERRCODE_WAIT_STOPPED),
+				 errmsg("continuous query %s cannot run", ks_query_display_name(row)),
+				 errdetail_internal("%s", edata->message),
+				 edata->hint != NULL ? errhint("%s", edata->hint) : 0));
+	}
+	PG_END_TRY();
+	return streams;
+}
 
 /* The target that is there already, or NULL. */
 static KsTarget *
@@ -130,7 +161,7 @@ visit_query(List **targets, int32 id)
 	if (row == NULL)
 		return NULL;
 	t = add_target(targets, id, false, row->relation, ks_query_display_name(row));
-	foreach(lc, ks_query_streams(row, NULL))
+	foreach(lc, ks_wait_sources(row))
 		level = Max(level, visit_feeders(targets, lfirst_oid(lc), true));
 	t->level = level + 1;
 	return t;

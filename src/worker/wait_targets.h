@@ -40,4 +40,7 @@ extern List *ks_wait_targets(const char *name);
 /* The greatest level among them. */
 extern int	ks_wait_levels(List *targets);
 
+/* The streams a query reads; KS002 with its name where its statement is refused by now. */
+extern List *ks_wait_sources(const KsQueryRow *row);
+
 #endif							/* KS_WAIT_TARGETS_H */

@@ -20,10 +20,9 @@ UPPER = [("{b} <= {a} + interval '{n} min'", 0), ("{a} >= {b} - interval '{n} mi
          ("{b} < {a} + interval '{n} min'", 1), ("{a} - {b} > interval '-{n} min'", 1), ("{a} + interval '{n} min' >= {b}", 0),
          ("interval '{n} min' >= {b} - {a}", 0), ("{b} <= interval '{n} min' + {a}", 0)]
 
-# Types of the keys, which differ between streams; NUMERIC: integers are compared with numeric, too.
-NUMERIC = False
+# Types of the keys, which differ between streams.
 TEXT_TYPES = ["text", "text", "text", "varchar", "varchar(9)", "bpchar", "char(3)"]
-NUMBER_TYPES = ["int", "int", "int", "bigint", "smallint"] + (["numeric", "numeric(9,2)"] if NUMERIC else [])
+NUMBER_TYPES = ["int", "int", "int", "bigint", "smallint", "numeric", "numeric(9,2)"]
 
 # A side: text, then names of its key, second key, value and time.  {t}: the stream's time column.
 SIDES = [("{rel} {alias}", "k", "k2", "v", "{t}"),

@@ -107,6 +107,10 @@ SELECT try($$SELECT a.k FROM a CROSS JOIN LATERAL (SELECT m.y FROM t, many m WHE
 -- one row or NULLs, depending on another table
 SELECT try($$SELECT a.k FROM a JOIN many m ON m.id = a.v LEFT JOIN t ON t.id = a.v AND t.y = m.y LEFT JOIN b ON a.k = b.k AND b.w = t.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$);
 SELECT try($$SELECT a.k FROM a LEFT JOIN LATERAL (SELECT y FROM many WHERE id = a.v ORDER BY y FETCH FIRST 1 ROW WITH TIES) m ON true LEFT JOIN b ON a.k = b.k AND b.w = m.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$);
+-- unique also where the column is cast, if that keeps different numbers different
+SELECT try($$SELECT a.k FROM a JOIN t ON t.id = a.v::numeric LEFT JOIN b ON a.k = b.k AND b.w = t.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$);
+SELECT try($$SELECT a.k FROM a JOIN t ON a.v::float8 = t.id LEFT JOIN b ON a.k = b.k AND b.w = t.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$);
+SELECT try($$SELECT a.k FROM a JOIN t ON t.id::float4 = a.v::float4 LEFT JOIN b ON a.k = b.k AND b.w = t.y AND b.ts BETWEEN a.ts AND a.ts + interval '1 min'$$);
 -- unique, but not for all rows, not at once, or by another equality
 CREATE TABLE u (id int, n numeric UNIQUE DEFERRABLE, s text COLLATE "C" UNIQUE);
 CREATE UNIQUE INDEX ON u (id) WHERE id > 0;

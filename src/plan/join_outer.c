@@ -35,8 +35,10 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/planmain.h"
 #include "parser/parsetree.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/typcache.h"
 
 #include "plan/analyze.h"
 #include "plan/join_int.h"
@@ -194,7 +196,26 @@ typedef struct Equality
 	Oid			collation;
 } Equality;
 
-/* Reads a condition of the form item.column = value, either way round. */
+/* What a cast of integers that keeps different values different is made from; else NULL. */
+static Node *
+exactly_cast(Node *node)
+{
+	static const Oid casts[] = {F_NUMERIC_INT2, F_NUMERIC_INT4, F_NUMERIC_INT8, F_FLOAT8_INT2, F_FLOAT8_INT4};
+	FuncExpr   *call = (FuncExpr *) node;
+
+	for (int i = 0; IsA(node, FuncExpr) && i < lengthof(casts); i++)
+	{
+		if (call->funcid == casts[i])
+			return linitial(call->args);
+	}
+	return NULL;
+}
+
+/*
+ * read_equality
+ *		Reads a condition of the form item.column = value, either way round.  Where
+ *		the column is cast exactly, it is as good as one of the column itself.
+ */
 static bool
 read_equality(Node *condition, Pending *item, Equality *equality)
 {
@@ -205,8 +226,13 @@ read_equality(Node *condition, Pending *item, Equality *equality)
 	for (int i = 0; i < 2; i++)
 	{
 		Node	   *column = list_nth(op->args, i);
+		Node	   *cast = exactly_cast(column);
 		Var		   *var;
 
+		if (cast != NULL && op->opno != lookup_type_cache(exprType(column), TYPECACHE_EQ_OPR)->eq_opr)
+			continue;
+		if (cast != NULL)
+			column = cast;
 		while (IsA(column, RelabelType))
 			column = (Node *) ((RelabelType *) column)->arg;
 		var = (Var *) column;
@@ -214,7 +240,7 @@ read_equality(Node *condition, Pending *item, Equality *equality)
 			visit_vars(item->level, list_nth(op->args, 1 - i), visit_determined, item) != NULL)
 			continue;
 		equality->attnum = var->varattno;
-		equality->opno = op->opno;
+		equality->opno = cast != NULL ? lookup_type_cache(var->vartype, TYPECACHE_EQ_OPR)->eq_opr : op->opno;
 		equality->collation = op->inputcollid;
 		return true;
 	}

@@ -303,7 +303,13 @@ ks_new_handle(KsClientRole role, rd_kafka_conf_t *conf, char *errstr, size_t err
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (rk == NULL)
 	{
-		rd_kafka_conf_destroy(conf);
+		/*
+		 * When it fails, the library has already freed the interceptors that a
+		 * consumer's configuration holds, and would do it again (2.0.2 at least).
+		 * So the 3 kB of such a configuration are left to the end of the process.
+		 */
+		if (role != KS_CLIENT_CONSUMER)
+			rd_kafka_conf_destroy(conf);
 		return NULL;
 	}
 	pg_atomic_fetch_add_u32(&handles_alive, 1);

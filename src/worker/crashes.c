@@ -5,7 +5,7 @@
  * A query that makes its worker crash, by a C function of the user's, say, would
  * take the server down again as soon as it is up, and nobody could connect to
  * drop it.  So when the server has crashed some times in a row just after workers
- * were started, they are started after a pause that grows from time to time.
+ * were started, they are started after a pause.
  *
  * What is remembered must outlive the shared memory of the server, which is made
  * anew after a crash: it is in a page that the postmaster maps once and all its
@@ -22,9 +22,8 @@
 #include "worker/crashes.h"
 
 #define KS_SOON_MS 3000			/* a crash so soon after the start of workers is probably theirs */
-#define KS_FREE_CRASHES 3		/* so many in a row are followed by no pause */
-#define KS_PAUSE_MIN_MS 5000
-#define KS_PAUSE_MAX_MS 60000
+#define KS_FREE_CRASHES 3		/* so many in a row are followed by a pause */
+#define KS_PAUSE_MS 5000		/* time to connect; longer would keep all others waiting */
 
 typedef struct KsCrashes
 {
@@ -76,7 +75,7 @@ ks_crashes_pause_ms(int *in_a_row)
 	if (crashes == NULL || crashes->in_a_row < KS_FREE_CRASHES)
 		return 0;
 	*in_a_row = crashes->in_a_row;
-	return Min(KS_PAUSE_MIN_MS << Min(crashes->in_a_row - KS_FREE_CRASHES, 6), KS_PAUSE_MAX_MS);
+	return KS_PAUSE_MS;
 }
 
 /* ks_crashes_note_start: see crashes.h. */

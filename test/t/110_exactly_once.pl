@@ -217,6 +217,8 @@ sub strike
 	$faults{$name}->();
 	$from = time();
 	wait_for(30, sub { ($mark = progress()) >= 0 });
+	# faults follow each other so closely that workers would start with a pause; a reload ends it
+	$node->reload;
 	$moves = wait_for(60, sub { progress() > $mark });
 	push @recovery, time() - $from;
 	if (!$moves)

@@ -221,7 +221,8 @@ foreach my $round (1 .. 6)
 	$writer = IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr('sinks'), '-c', "BEGIN; DELETE FROM killed WHERE id % 3 = 0; SELECT pg_sleep(300)" ],
 		'<', \undef, '>', \$out, '2>', \$err);
 	wait_for(30, sub { $pid = (backend_pids($node, "query LIKE 'BEGIN; DELETE%' AND wait_event = 'PgSleep'"))[0] }) or die 'no writer';
-	($pid) = worker_pids($node, 'sinks') if $round % 2;
+	# after crashes in a row workers start with a pause
+	wait_for(30, sub { ($pid) = worker_pids($node, 'sinks') }) or die 'no worker' if $round % 2;
 	kill 9, $pid or die "kill $pid";
 	$writer->finish;
 	wait_for(60, sub { (try_sql($node, 'sinks', 'SELECT 1'))[0] == 0 }) or die 'the server did not come back';
@@ -239,8 +240,9 @@ sql("SELECT kstream.create_stream('input', 'id bigint, k text, v int', topic => 
 sql("SELECT kstream.create_table_as('result', 'SELECT k, count(*) AS n, sum(v) AS s FROM input GROUP BY k HAVING count(*) % 3 <> 0', topic => '$result')");
 my $load = start_load($input, partitions => 2, rate => 4000, keys => 200);
 sleep 3;
-my ($pid) = worker_pids($node, 'sinks');
-kill 9, $pid if $pid;
+my $pid;
+wait_for(30, sub { ($pid) = worker_pids($node, 'sinks') }) or die 'no worker';
+kill 9, $pid;
 sleep 5;
 my $sent = stop_load($load);
 wait_for(60, sub { (try_sql($node, 'sinks', 'SELECT 1'))[0] == 0 });

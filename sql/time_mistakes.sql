@@ -77,12 +77,12 @@ SELECT q, try(q) FROM unnest(ARRAY[
 	$$'SELECT kstream.tumble(at, ''1 min'') AS w, lower(kstream.tumble(at, ''1 min'')), count(*) FROM ev GROUP BY 1, 2', grace => '1 s'$$]) q;
 
 -- event time without a time zone is UTC, whatever the session's is
-SELECT set_config('timezone', z, false) AS zone, q, try(q) FROM unnest(ARRAY['Europe/Berlin', 'Zulu', 'Africa/Abidjan', 'UTC']) z, unnest(ARRAY[
+SELECT set_config('timezone', z, false) AS zone, q, try(q) FROM unnest(ARRAY['Europe/Berlin', 'Etc/UTC', 'Africa/Abidjan', 'UTC']) z, unnest(ARRAY[
 	$$'SELECT kstream.tumble(at, ''1 hour''), count(*) FROM civil GROUP BY 1', grace => '1 s'$$,
 	$$'SELECT w, count(*) FROM days, kstream.hop(at, ''1 hour'', ''1 day'') w GROUP BY 1'$$,
 	$$'SELECT kstream.session(at, ''1 hour''), count(*) FROM civil GROUP BY 1'$$,
 	$$'SELECT kstream.tumble(at AT TIME ZONE ''UTC'', ''1 hour''), count(*) FROM civil GROUP BY 1', grace => '1 s'$$,
-	$$'SELECT kstream.tumble(at AT TIME ZONE ''Zulu'', ''1 hour''), count(*) FROM civil GROUP BY 1', grace => '1 s'$$,
+	$$'SELECT kstream.tumble(at AT TIME ZONE ''Etc/UTC'', ''1 hour''), count(*) FROM civil GROUP BY 1', grace => '1 s'$$,
 	$$'SELECT kstream.tumble(at::timestamp AT TIME ZONE ''UTC'', ''1 hour''), count(*) FROM days GROUP BY 1', grace => '1 s'$$]) q;
 SET timezone = 'UTC';
 SELECT try($$'SELECT kstream.tumble(at AT TIME ZONE ''Europe/Berlin'', ''1 hour''), count(*) FROM civil GROUP BY 1'$$);

@@ -78,14 +78,12 @@ ks_dedup_rule_load(int32 query, Oid source)
 static void
 pin_stream(int32 query, Oid stream)
 {
-	Relation	rel = table_open(stream, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
+	KsStreamDef *def = ks_stream_def_of(stream);
 	Oid			types[4] = {INT4OID, REGCLASSOID, TEXTARRAYOID, INTERVALOID};
 	Datum		values[4];
 	Datum	   *names;
 	Interval	window = {0};
 
-	table_close(rel, NoLock);
 	if (def->ndedup == 0)
 		return;
 	names = palloc(sizeof(Datum) * def->ndedup);

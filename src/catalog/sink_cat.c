@@ -248,17 +248,6 @@ insert_published(int32 id)
 	table_close(rel, NoLock);
 }
 
-/* The topic that a foreign table names. */
-static char *
-topic_of(Oid target)
-{
-	Relation	rel = table_open(target, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
-
-	table_close(rel, NoLock);
-	return def->topic;
-}
-
 /* Stores a new sink. */
 void
 ks_sink_insert(const KsSinkRow *row)
@@ -296,7 +285,7 @@ ks_sink_insert(const KsSinkRow *row)
 	SET(created_at, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 	if (row->key_columns != NIL)
 		SET(key_columns, ks_array_from_list(row->key_columns));
-	SET(topic, CStringGetTextDatum(topic_of(row->target)));
+	SET(topic, CStringGetTextDatum(ks_stream_def_of(row->target)->topic));
 #undef SET
 	CatalogTupleInsert(rel, heap_form_tuple(desc, values, nulls));
 	table_close(rel, NoLock);

@@ -13,6 +13,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/names.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_foreign_table.h"
@@ -199,8 +200,7 @@ ks_stream_def_load(Relation rel)
 	def->owner = rel->rd_rel->relowner;
 	def->local = strcmp(server->servername, KS_LOCAL_SERVER) == 0;
 	known_as = ks_query_known_as(def->relid);
-	def->relname = quote_qualified_identifier(get_namespace_name(get_rel_namespace(known_as)),
-											  get_rel_name(known_as));
+	def->relname = ks_qualified_name(known_as);
 	def->nchecks = rel->rd_att->constr ? rel->rd_att->constr->num_check : 0;
 
 	foreach(lc, table->options)
@@ -275,13 +275,22 @@ load_table_columns(KsStreamDef *def, Relation table)
 
 /* See stream_def.h. */
 KsStreamDef *
-ks_stream_def_of_table(Relation table, Oid target, List *key)
+ks_stream_def_of(Oid stream)
 {
-	Relation	rel = table_open(target, AccessShareLock);
+	Relation	rel = table_open(stream, AccessShareLock);
 	KsStreamDef *def = ks_stream_def_load(rel);
-	ListCell   *lc;
 
 	table_close(rel, NoLock);
+	return def;
+}
+
+/* See stream_def.h. */
+KsStreamDef *
+ks_stream_def_of_table(Relation table, Oid target, List *key)
+{
+	KsStreamDef *def = ks_stream_def_of(target);
+	ListCell   *lc;
+
 	def->relid = RelationGetRelid(table);
 	def->relname = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
 											  RelationGetRelationName(table));

@@ -98,6 +98,8 @@ extern bool ks_is_stream(Oid relid);
 
 /* Reads the definition into the current memory context; errors if relid is no stream. */
 extern KsStreamDef *ks_stream_def_load(Relation rel);
+/* The same by its number; the stream stays locked (AccessShareLock) until the transaction ends. */
+extern KsStreamDef *ks_stream_def_of(Oid stream);
 
 /*
  * The option dedup_window: its value in microseconds; errors if it is no length

@@ -25,6 +25,7 @@
 
 #include "access/table.h"
 #include "access/transam.h"
+#include "catalog/names.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -277,14 +278,11 @@ stream_columns(Query *query, const KsMetaColumn *columns, int ncolumns)
 {
 	int			varno = query->setOperations != NULL ? 0 : stream_below(query, (Node *) query->jointree);
 	List	   *result = NIL;
-	Relation	rel;
 	KsStreamDef *def;
 
 	if (varno == 0)
 		return NIL;
-	rel = table_open(rt_fetch(varno, query->rtable)->relid, AccessShareLock);
-	def = ks_stream_def_load(rel);
-	table_close(rel, NoLock);
+	def = ks_stream_def_of(rt_fetch(varno, query->rtable)->relid);
 	for (int i = 0; i < ncolumns; i++)
 	{
 		KsColumnDef *column = &def->columns[def->meta[columns[i]] - 1];
@@ -753,8 +751,7 @@ ks_compile_source(Oid source, Oid relation)
 			appendStringInfo(&sql, "%s, ", quote_identifier(column->name));
 	}
 	appendStringInfo(&sql, "_tombstone FROM %s",
-					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(source)),
-												get_rel_name(source)));
+					 ks_qualified_name(source));
 	table_close(source_rel, NoLock);
 	table_close(rel, NoLock);
 	return sql.data;

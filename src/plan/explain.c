@@ -4,13 +4,13 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "catalog/dedup_cat.h"
+#include "catalog/names.h"
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
 #include "plan/compile.h"
@@ -31,27 +31,18 @@ append_statement(StringInfo buf, const char *title, const char *sql)
 	appendStringInfoChar(buf, '\n');
 }
 
-/* Qualified name of a relation. */
-static char *
-relation_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
-}
-
 /* The line that says where records come from. */
 static void
 append_source(StringInfo buf, Oid relid)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
+	KsStreamDef *def = ks_stream_def_of(relid);
 
 	if (def->local)
-		appendStringInfo(buf, "Source: local stream %s\n", relation_name(relid));
+		appendStringInfo(buf, "Source: local stream %s\n", ks_qualified_name(relid));
 	else
 		appendStringInfo(buf, "Source: topic \"%s\" as %s (format %s, key format %s)\n", def->topic,
-						 relation_name(relid), ks_format_name(def->format),
+						 ks_qualified_name(relid), ks_format_name(def->format),
 						 ks_key_format_name(def->key_format));
-	table_close(rel, NoLock);
 }
 
 /* The line that says which records of the stream are dropped as duplicates. */
@@ -75,18 +66,16 @@ append_dedup(StringInfo buf, int32 query, Oid stream)
 static void
 append_target(StringInfo buf, Oid relid)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
+	KsStreamDef *def = ks_stream_def_of(relid);
 
 	appendStringInfoString(buf, "Emit: every row becomes a record\n");
 	if (def->local)
-		appendStringInfo(buf, "Result: local stream %s", relation_name(relid));
+		appendStringInfo(buf, "Result: local stream %s", ks_qualified_name(relid));
 	else
 		appendStringInfo(buf, "Result: topic \"%s\" as %s (format %s, key format %s), %s", def->topic,
-						 relation_name(relid), ks_format_name(def->format),
+						 ks_qualified_name(relid), ks_format_name(def->format),
 						 ks_key_format_name(def->key_format),
 						 def->at_least_once ? "at least once" : "exactly once");
-	table_close(rel, NoLock);
 }
 
 /* How the state of one aggregate is kept. */
@@ -153,9 +142,9 @@ append_aggregate(StringInfo buf, const KsQueryRow *row, KsAnalysis *analysis, Ks
 						 plan->keep_inputs ? "inputs are kept, the group is recomputed" :
 						 kind_text(plan->aggs[i].kind));
 	appendStringInfo(buf, "  State: %s\n",
-					 analysis->state_is_visible ? "the result table itself" : relation_name(row->state));
+					 analysis->state_is_visible ? "the result table itself" : ks_qualified_name(row->state));
 	if (OidIsValid(row->inputs))
-		appendStringInfo(buf, "  Inputs: %s\n", relation_name(row->inputs));
+		appendStringInfo(buf, "  Inputs: %s\n", ks_qualified_name(row->inputs));
 	if (plan->final_sql != NULL)
 		append_statement(buf, "Statement over the groups of a batch", plan->final_sql);
 	if (plan->recompute_sql != NULL)
@@ -206,7 +195,7 @@ ks_explain_query(const KsQueryRow *row)
 		appendStringInfo(&buf, "Upsert: last record per key%s%s; a tombstone deletes\n",
 						 row->version_column != NULL ? " with the greatest " : "",
 						 row->version_column != NULL ? quote_identifier(row->version_column) : "");
-		appendStringInfo(&buf, "Result: table %s", relation_name(row->relation));
+		appendStringInfo(&buf, "Result: table %s", ks_qualified_name(row->relation));
 		return buf.data;
 	}
 	analysis = ks_analyze_view(row->view);
@@ -219,7 +208,7 @@ ks_explain_query(const KsQueryRow *row)
 		append_dedup(&buf, row->id, lfirst_oid(lc));
 	}
 	foreach(lc, analysis->lookups)
-		appendStringInfo(&buf, "Lookup: %s\n", relation_name(lfirst_oid(lc)));
+		appendStringInfo(&buf, "Lookup: %s\n", ks_qualified_name(lfirst_oid(lc)));
 	append_statement(&buf, plan->record_by_record ?
 					 "Statement over each record of a batch, in order of arrival" : "Statement over a batch",
 					 plan->row_sql);
@@ -235,6 +224,6 @@ ks_explain_query(const KsQueryRow *row)
 	else
 		appendStringInfoString(&buf, "Append: every row\n");
 	append_windows(&buf, row, analysis, plan);
-	appendStringInfo(&buf, "Result: table %s", relation_name(row->relation));
+	appendStringInfo(&buf, "Result: table %s", ks_qualified_name(row->relation));
 	return buf.data;
 }

@@ -27,7 +27,6 @@
 
 #include "access/stratnum.h"
 #include "access/sysattr.h"
-#include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_opfamily.h"
@@ -38,7 +37,6 @@
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/typcache.h"
 
 #include "base/compat.h"
@@ -765,14 +763,12 @@ load_refs(KsJoin *join, KsLevels *levels)
 		KsPlace    *place = lfirst(lc);
 		RangeTblEntry *rte = rt_fetch(place->varno, place->level->query->rtable);
 		KsJoinRef  *ref = &join->refs[number];
-		Relation	rel = table_open(rte->relid, AccessShareLock);
 		ListCell   *lcomp;
 
 		ref->number = number++;
 		ref->name = rte->eref->aliasname;
 		ref->stream = rte->relid;
-		ref->def = ks_stream_def_load(rel);
-		table_close(rel, NoLock);
+		ref->def = ks_stream_def_of(rte->relid);
 		foreach(lcomp, levels->components)
 		{
 			if (bms_is_member(ref->number, lfirst(lcomp)))

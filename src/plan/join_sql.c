@@ -142,13 +142,6 @@ ks_join_event_time(const KsJoinRef *ref, const char *alias)
 					timestamp, stream_time);
 }
 
-/* The name of a relation with its schema. */
-static char *
-qualified(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
-}
-
 /* Until when a record is on time. */
 static char *
 close_of(const KsJoin *join, const KsJoinRef *ref, const char *alias)
@@ -231,13 +224,13 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 		case SIDE_TIMED:
 			append_stream_columns(&sql, ref);
 			appendStringInfo(&sql, "%s AS _event_time, NULL::pg_catalog.tid AS _row, NULL::pg_catalog.bool AS _half FROM %s s",
-							 ks_join_event_time(ref, "s"), qualified(ref->stream));
+							 ks_join_event_time(ref, "s"), ks_qualified_name(ref->stream));
 			break;
 		case SIDE_NEW:
 			append_stream_columns(&sql, ref);
 			appendStringInfo(&sql, "%s AS _event_time, NULL::pg_catalog.tid AS _row, NULL::pg_catalog.bool AS _half"
 							 " FROM %s s WHERE %s <= %s",
-							 ks_join_event_time(ref, "s"), qualified(ref->stream), came_at(join, ref, "s"),
+							 ks_join_event_time(ref, "s"), ks_qualified_name(ref->stream), came_at(join, ref, "s"),
 							 close_of(join, ref, "s"));
 			break;
 		case SIDE_OLD:
@@ -985,7 +978,7 @@ fill_statement(const KsJoin *join, const KsJoinRef *ref, KsJoinRefPlan *plan)
 	append_keys(&sql, ref, plan);
 	append_parts(&sql, ref);
 	/* the second condition: a time so early that the bounds cannot be computed is bad now, not when it is met */
-	appendStringInfo(&sql, " FROM %s s WHERE %s <= %s AND %s - %s IS NOT NULL", qualified(ref->stream),
+	appendStringInfo(&sql, " FROM %s s WHERE %s <= %s AND %s - %s IS NOT NULL", ks_qualified_name(ref->stream),
 					 came_at(join, ref, "s"), close_of(join, ref, "s"),
 					 ks_join_event_time(ref, "s"), ks_join_interval(longest_before(join, ref)));
 	append_filters(&sql, ref);
@@ -1004,7 +997,7 @@ late_statement(const KsJoin *join, const KsJoinRef *ref)
 	appendStringInfo(&sql, "SELECT %s, %s, %s FROM %s s WHERE %s > %s",
 					 stream_column(ref, def->meta[KS_META_PARTITION], "s"),
 					 stream_column(ref, def->meta[KS_META_OFFSET], "s"),
-					 close_of(join, ref, "s"), qualified(ref->stream), came_at(join, ref, "s"), close_of(join, ref, "s"));
+					 close_of(join, ref, "s"), ks_qualified_name(ref->stream), came_at(join, ref, "s"), close_of(join, ref, "s"));
 	append_filters(&sql, ref);
 	append_key_tests(&sql, ref);
 	return sql.data;

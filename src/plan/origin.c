@@ -10,13 +10,11 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parsetree.h"
-#include "utils/rel.h"
 
 #include "catalog/stream_def.h"
 #include "plan/analyze.h"
@@ -76,11 +74,9 @@ find_stream_item(Query *query, Node *node)
 static List *
 stream_columns(RangeTblEntry *rte, int varno)
 {
-	Relation	rel = table_open(rte->relid, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
+	KsStreamDef *def = ks_stream_def_of(rte->relid);
 	Const	   *stream = makeConst(REGCLASSOID, -1, InvalidOid, sizeof(Oid), ObjectIdGetDatum(rte->relid), false, true);
 
-	table_close(rel, NoLock);
 	return list_make3(stream,
 					  makeVar(varno, def->meta[KS_META_PARTITION], INT4OID, -1, InvalidOid, 0),
 					  makeVar(varno, def->meta[KS_META_OFFSET], INT8OID, -1, InvalidOid, 0));

@@ -20,8 +20,8 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -33,7 +33,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "catalog/stream_def.h"
@@ -115,11 +114,9 @@ session_gap(Node *arg)
 static Meaning
 meaning_of_stream_column(Oid relid, AttrNumber attno)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
+	KsStreamDef *def = ks_stream_def_of(relid);
 	Meaning		result = {MEANS_NOTHING, relid, 0};
 
-	table_close(rel, NoLock);
 	if (attno <= 0)
 		return result;
 	if (attno == def->meta[KS_META_TIMESTAMP])
@@ -227,66 +224,63 @@ find_mistake(Node *node, MistakeContext *cxt)
 	return cxt->found.function != NULL;
 }
 
+/* An expression that has a window, or what looks like one, inside. */
+static Meaning
+meaning_around(Meaning inside)
+{
+	Meaning		result = {MEANS_NOTHING, InvalidOid, 0};
+
+	result.function = inside.function;
+	result.mistake = inside.mistake == KS_MISTAKE_NONE ? KS_MISTAKE_NESTED : inside.mistake;
+	return result;
+}
+
 /* An expression that stands for nothing of interest, unless there is a window inside. */
 static Meaning
 meaning_of_parts(List *levels, Node *node)
 {
-	MistakeContext cxt = {levels, {MEANS_NOTHING, InvalidOid, 0}};
-	Meaning		result = {MEANS_NOTHING, InvalidOid, 0};
+	Meaning		nothing = {MEANS_NOTHING, InvalidOid, 0};
+	MistakeContext cxt = {levels, nothing};
 
-	if (expression_tree_walker(node, find_mistake, &cxt))
-	{
-		result.function = cxt.found.function;
-		result.mistake = cxt.found.mistake == KS_MISTAKE_NONE ? KS_MISTAKE_NESTED : cxt.found.mistake;
-	}
-	return result;
+	return expression_tree_walker(node, find_mistake, &cxt) ? meaning_around(cxt.found) : nothing;
 }
 
-/* What chooses among times is a time, if all of them are: those of the sides of a join. */
+/*
+ * meaning_of_choice
+ *		What chooses among times is a time, if all of them are: those of the sides
+ *		of a join.  coalesce(column, _timestamp) is one, too.  Each argument is
+ *		looked at once, since there may be choices within choices.
+ */
 static Meaning
-meaning_of_choice(List *levels, List *args)
+meaning_of_choice(List *levels, List *args, bool coalesce)
 {
-	Meaning		nothing = {MEANS_NOTHING, InvalidOid, 0};
-	Meaning		result = nothing;
+	Meaning		inside = {MEANS_NOTHING, InvalidOid, 0};
+	Meaning		first = inside;
+	Meaning		last = inside;
+	bool		times = true;
 	ListCell   *lc;
 
 	foreach(lc, args)
 	{
-		Meaning		meaning = meaning_of(levels, lfirst(lc));
-
-		if (!is_event_time(meaning) && meaning.kind != MEANS_CIVIL_TIME)
-			return nothing;
-		if (is_event_time(meaning))
-			meaning.kind = MEANS_NULLABLE_TIME;
-		if (lc != list_head(args) && meaning.kind != result.kind)
-			return nothing;
-		result = meaning;
+		last = meaning_of(levels, lfirst(lc));
+		if (inside.function == NULL && last.function != NULL)
+			inside = meaning_around(last);
+		if (lc == list_head(args))
+			first = last;
+		times &= (is_event_time(last) || last.kind == MEANS_CIVIL_TIME) &&
+			is_event_time(last) == is_event_time(first);
 	}
-	return result;
-}
-
-/* coalesce(column, _timestamp), or of the times of the sides of a join. */
-static Meaning
-meaning_of_coalesce(List *levels, CoalesceExpr *expr)
-{
-	Meaning		result = meaning_of_choice(levels, expr->args);
-	Meaning		first;
-	Meaning		second;
-
-	if (result.kind != MEANS_NOTHING)
-		return result;
-	if (list_length(expr->args) != 2)
-		return meaning_of_parts(levels, (Node *) expr);
-	first = meaning_of(levels, linitial(expr->args));
-	second = meaning_of(levels, lsecond(expr->args));
-	if (first.kind == MEANS_NULLABLE_TIME && second.kind == MEANS_RECORD_TIME &&
-		first.stream == second.stream)
+	if (times && is_event_time(last))
+		last.kind = MEANS_NULLABLE_TIME;
+	if (times)
+		return last;
+	if (coalesce && list_length(args) == 2 && first.kind == MEANS_NULLABLE_TIME &&
+		last.kind == MEANS_RECORD_TIME && first.stream == last.stream)
 	{
-		result.kind = MEANS_EVENT_TIME;
-		result.stream = first.stream;
-		return result;
+		first.kind = MEANS_EVENT_TIME;
+		return first;
 	}
-	return meaning_of_parts(levels, (Node *) expr);
+	return inside;
 }
 
 /* A column of a range table entry. */
@@ -344,13 +338,9 @@ meaning_of(List *levels, Node *node)
 		case T_FuncExpr:
 			return meaning_of_call(levels, (FuncExpr *) node);
 		case T_CoalesceExpr:
-			return meaning_of_coalesce(levels, (CoalesceExpr *) node);
+			return meaning_of_choice(levels, ((CoalesceExpr *) node)->args, true);
 		case T_MinMaxExpr:
-			{
-				Meaning		choice = meaning_of_choice(levels, ((MinMaxExpr *) node)->args);
-
-				return choice.kind != MEANS_NOTHING ? choice : meaning_of_parts(levels, node);
-			}
+			return meaning_of_choice(levels, ((MinMaxExpr *) node)->args, false);
 		case T_Var:
 			{
 				Var		   *var = (Var *) node;

@@ -12,7 +12,6 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -22,7 +21,6 @@
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 
 #include "catalog/stream_def.h"
 #include "plan/join_int.h"
@@ -178,10 +176,8 @@ ks_window_check_sessions(KsAnalysis *analysis, Query *query)
 static KsColumnDef *
 declared_time(Oid stream)
 {
-	Relation	rel = table_open(stream, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
+	KsStreamDef *def = ks_stream_def_of(stream);
 
-	table_close(rel, NoLock);
 	return def->event_time == 0 ? NULL : &def->columns[def->event_time - 1];
 }
 
@@ -285,7 +281,6 @@ static int
 time_of_ref(const KsJoin *join, Node *node)
 {
 	Var		   *var;
-	const KsStreamDef *def;
 
 	if (IsA(node, RelabelType))
 		return time_of_ref(join, (Node *) ((RelabelType *) node)->arg);
@@ -302,9 +297,7 @@ time_of_ref(const KsJoin *join, Node *node)
 	if (!IsA(node, Var))
 		return -1;
 	var = (Var *) node;
-	def = join->refs[var->varno - 1].def;
-	return var->varattno == (def->event_time != 0 ? def->event_time : def->meta[KS_META_TIMESTAMP]) ?
-		(int) var->varno - 1 : -1;
+	return var->varattno == ks_event_time_column(&join->refs[var->varno - 1]) ? (int) var->varno - 1 : -1;
 }
 
 /* Is the resolved expression the greatest event time of all streams? */

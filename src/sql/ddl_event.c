@@ -84,7 +84,6 @@ static void
 complete_stream(Oid relid)
 {
 	List	   *missing = ks_missing_metadata_columns(relid);
-	Relation	rel;
 	KsStreamDef *def;
 
 	if (get_rel_relispartition(relid))
@@ -98,9 +97,7 @@ complete_stream(Oid relid)
 	if (missing == NIL)
 		return;
 
-	rel = relation_open(relid, AccessShareLock);
-	def = ks_stream_def_load(rel);
-	relation_close(rel, NoLock);
+	def = ks_stream_def_of(relid);
 	if (def->local)
 		ks_local_log_create(relid, Max(def->partitions, 1));
 	else if (def->partitions > 0)

@@ -236,10 +236,8 @@ check_no_loop(const KsSinkPlan *plan, const KsQueryRow *query)
 	streams = OidIsValid(query->source) ? list_make1_oid(query->source) : ks_analyze_view(query->view)->streams;
 	foreach(lc, streams)
 	{
-		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
-		KsStreamDef *def = ks_stream_def_load(rel);
+		KsStreamDef *def = ks_stream_def_of(lfirst_oid(lc));
 
-		table_close(rel, NoLock);
 		if (!def->local && def->serverid == serverid && strcmp(def->topic, plan->topic) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_RECURSION),
@@ -667,11 +665,7 @@ ks_check_published(Oid relation, const KsAlteration *alteration)
 KsStreamDef *
 ks_sink_target(const KsSinkRow *sink)
 {
-	Relation	rel = table_open(sink->target, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
-
-	table_close(rel, NoLock);
-	return def;
+	return ks_stream_def_of(sink->target);
 }
 
 /* See ddl_sink.h. */

@@ -113,17 +113,6 @@ query_columns(Oid view)
 	return columns;
 }
 
-/* The definition of a stream. */
-static KsStreamDef *
-load_stream(Oid relid)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
-
-	table_close(rel, NoLock);
-	return def;
-}
-
 /* The options of the foreign table. */
 static List *
 stream_options(FunctionCallInfo fcinfo, KsAnalysis *analysis, const char *topic, bool local,
@@ -139,7 +128,7 @@ stream_options(FunctionCallInfo fcinfo, KsAnalysis *analysis, const char *topic,
 	result = ks_add_option(result, "key", key);
 	/* a key that is carried over keeps its format */
 	if (key == NULL && key_format == NULL && list_length(analysis->streams) == 1 && analysis->join == NULL)
-		key_format = pstrdup(ks_key_format_name(load_stream(linitial_oid(analysis->streams))->key_format));
+		key_format = pstrdup(ks_key_format_name(ks_stream_def_of(linitial_oid(analysis->streams))->key_format));
 	result = ks_add_option(result, "key_format", key_format);
 	if (!local && options->at_least_once)
 		result = ks_add_option(result, "guarantee", "at_least_once");
@@ -176,7 +165,7 @@ create_stream(FunctionCallInfo fcinfo, RangeVar *name, Oid view, KsAnalysis *ana
 	else
 	{
 		ks_ensure_topic(server, topic, partitions);
-		(void) ks_outbox_of_stream(load_stream(relid));
+		(void) ks_outbox_of_stream(ks_stream_def_of(relid));
 	}
 	return relid;
 }
@@ -292,7 +281,7 @@ ks_insert_into(PG_FUNCTION_ARGS)
 				 errmsg("\"%s\" is not a stream", get_rel_name(stream)),
 				 errhint("The view kstream.streams lists the streams.")));
 	ks_relation_check_owner(stream);
-	def = load_stream(stream);
+	def = ks_stream_def_of(stream);
 	ks_read_query_options(fcinfo, INSERT_OPTIONS_FIRST, &row, &options);
 	refuse_table_options(&row, &options);
 	if (options.at_least_once != def->at_least_once)

@@ -7,7 +7,6 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
@@ -536,12 +535,10 @@ ks_ensure_topic_kind(const char *server, const char *topic, int partitions, bool
 int
 ks_input_partitions(List *streams)
 {
-	Relation	rel = table_open(linitial_oid(streams), AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
+	KsStreamDef *def = ks_stream_def_of(linitial_oid(streams));
 	KsConsumer *consumer;
 	int			n;
 
-	table_close(rel, NoLock);
 	if (def->local)
 		return Max(ks_local_log_partitions(def->relid), 1);
 	consumer = ks_consumer_open(def->serverid, def->owner, "partitions");

@@ -17,7 +17,6 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -235,17 +234,6 @@ changes_event_time(Node *parsetree)
 	return false;
 }
 
-/* The column that is the event time of a stream, or 0. */
-static AttrNumber
-event_time_column(Oid stream)
-{
-	Relation	rel = relation_open(stream, AccessShareLock);
-	AttrNumber	column = ks_stream_def_load(rel)->event_time;
-
-	relation_close(rel, NoLock);
-	return column;
-}
-
 /* Is it known already which event time the query has to find? */
 static bool
 is_held(Oid stream, int32 query)
@@ -274,7 +262,7 @@ check_event_times(void)
 		KsQueryRow *row;
 
 		/* without the stream there is no query that reads it, and perhaps no catalog */
-		if (!ks_is_stream(held->stream) || event_time_column(held->stream) == held->column)
+		if (!ks_is_stream(held->stream) || ks_stream_def_of(held->stream)->event_time == held->column)
 			continue;
 		row = ks_query_load(held->query);
 		if (row == NULL)
@@ -310,7 +298,7 @@ hold_event_time(RangeVar *name)
 
 	if (!OidIsValid(stream) || !ks_is_stream(stream))
 		return;
-	column = event_time_column(stream);
+	column = ks_stream_def_of(stream)->event_time;
 	foreach(lc, ks_query_readers(stream))
 	{
 		MemoryContext old;

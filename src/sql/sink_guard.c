@@ -196,14 +196,11 @@ key_is_unique(KeyCover *cover)
 static void
 cover_of_sink(KeyCover *cover, const KsSinkRow *sink)
 {
-	Relation	target = table_open(sink->target, AccessShareLock);
-
 	memset(cover, 0, sizeof(*cover));
 	cover->relation = sink->relation;
 	cover->key = sink->key_columns;
 	/* other formats have no NULL: there such a row is an error */
-	cover->has_null = ks_stream_def_load(target)->key_format == KS_KEY_JSON;
-	table_close(target, NoLock);
+	cover->has_null = ks_stream_def_of(sink->target)->key_format == KS_KEY_JSON;
 }
 
 /* See sink_guard.h. */
@@ -503,14 +500,11 @@ void
 ks_sink_follow_target(Oid target)
 {
 	KsSinkRow  *sink = ks_sink_load_by_target(target);
-	Relation	rel;
 	KsStreamDef *def;
 
 	if (sink == NULL)
 		return;
-	rel = table_open(target, AccessShareLock);
-	def = ks_stream_def_load(rel);
-	table_close(rel, NoLock);
+	def = ks_stream_def_of(target);
 	check_topic(sink, def);
 	if (sink->exactly_once != def->at_least_once)
 		return;

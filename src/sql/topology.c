@@ -10,13 +10,11 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "fmgr.h"
 #include "foreign/foreign.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 
 #include "catalog/stream_def.h"
 #include "sql/ddl_sink.h"
@@ -126,12 +124,10 @@ add_sinks(KsGraph *graph, Oid relid, int node)
 static int
 add_stream(KsGraph *graph, Oid relid, bool hidden)
 {
-	Relation	rel = relation_open(relid, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
+	KsStreamDef *def = ks_stream_def_of(relid);
 	int			topic = -1;
 	int			stream;
 
-	relation_close(rel, NoLock);
 	if (def->topic)
 		topic = add_node(graph, NODE_TOPIC, InvalidOid, def->topic,
 						 GetForeignServer(def->serverid)->servername);
@@ -161,16 +157,10 @@ add_lookup(KsGraph *graph, Oid relid)
 static int
 add_result(KsGraph *graph, const KsQueryRow *row)
 {
-	Relation	rel;
-	KsStreamDef *def;
-
 	if (row->kind != KS_QUERY_STREAM)
 		return add_node(graph, NODE_TABLE, row->relation, ks_qualified_name(row->relation),
 						ks_query_kind_name(row->kind));
-	rel = relation_open(row->relation, AccessShareLock);
-	def = ks_stream_def_load(rel);
-	relation_close(rel, NoLock);
-	return add_stream_node(graph, def);
+	return add_stream_node(graph, ks_stream_def_of(row->relation));
 }
 
 /* The queries that feed a stream. */

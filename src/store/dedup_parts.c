@@ -602,7 +602,7 @@ ks_dedup_clear(int32 query)
 			continue;
 		ks_guard_pass_begin(relid);
 		execute(psprintf("DELETE FROM ONLY %s",
-						 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid))),
+						 ks_qualified_name(relid)),
 				0, NULL, NULL);
 		ks_guard_pass_end();
 	}

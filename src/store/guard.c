@@ -18,6 +18,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "catalog/names.h"
 #include "catalog/query_cat.h"
 #include "store/guard.h"
 
@@ -68,8 +69,7 @@ ks_guard_pass_end(void)
 void
 ks_guard_install(Oid relid)
 {
-	const char *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-												   get_rel_name(relid));
+	const char *table = ks_qualified_name(relid);
 
 	SPI_connect();
 	ks_spi_execute(psprintf("CREATE OR REPLACE TRIGGER " KS_GUARD_TRIGGER

@@ -321,12 +321,10 @@ ks_start_offset(const KsStreamDef *def, KsConsumer *consumer, int32 partition,
 static void
 start_in_stream(const KsQueryRow *row, Oid stream)
 {
-	Relation	rel = table_open(stream, AccessShareLock);
-	KsStreamDef *def = ks_stream_def_load(rel);
+	KsStreamDef *def = ks_stream_def_of(stream);
 	KsConsumer *consumer = NULL;
 	int			partitions;
 
-	table_close(rel, NoLock);
 	if (def->local)
 		partitions = ks_local_log_partitions(stream);
 	else

@@ -90,7 +90,6 @@ static void set_owner(const char *table, Oid owner);
 static void depend_on(Oid table, Oid relid);
 static void execute(const char *sql);
 static void execute_as(Oid owner, const char *sql, int nargs, Oid *types, Datum *values);
-static char *table_name(Oid relid);
 
 static void follow_partitions(const KsStreamDef *def, const KsLocalLog *log);
 static Oid	owner_of(Oid relid);
@@ -176,7 +175,7 @@ ks_local_log_name(Oid relid)
 {
 	KsLocalLog	log;
 
-	return ks_local_log_lookup(relid, &log) ? table_name(log.log) : pstrdup("none");
+	return ks_local_log_lookup(relid, &log) ? ks_qualified_name(log.log) : pstrdup("none");
 }
 
 /* Rows the planner should expect in the whole log. */
@@ -363,13 +362,6 @@ execute_as(Oid owner, const char *sql, int nargs, Oid *types, Datum *values)
 	SetUserIdAndSecContext(user, sec_context);
 }
 
-/* Qualified, quoted name. */
-static char *
-table_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
-}
-
 /* ---------------------------------------------------------------- ALTER FOREIGN TABLE */
 
 /* See local_log.h. */
@@ -388,8 +380,8 @@ ks_local_log_follow(Oid relid)
 	SPI_connect();
 	if (owner_of(log.log) != def->owner)
 	{
-		set_owner(table_name(log.log), def->owner);
-		set_owner(table_name(log.segments), def->owner);
+		set_owner(ks_qualified_name(log.log), def->owner);
+		set_owner(ks_qualified_name(log.segments), def->owner);
 	}
 	follow_partitions(def, &log);
 	follow_columns(rel, def, log.log);
@@ -455,7 +447,7 @@ follow_columns(Relation rel, const KsStreamDef *def, Oid log)
 		table_close(logrel, AccessShareLock);
 		if (step == NULL)
 			break;
-		step = psprintf("ALTER TABLE %s %s", table_name(log), step);
+		step = psprintf("ALTER TABLE %s %s", ks_qualified_name(log), step);
 		if (converts)
 			execute_as(def->owner, step, 0, NULL, NULL);
 		else
@@ -806,7 +798,7 @@ trim_partition(const KsLocalLog *log, int partition, TimestampTz horizon)
 {
 	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
 	Datum		values[2] = {Int32GetDatum(partition), TimestampTzGetDatum(horizon)};
-	char	   *segments = table_name(log->segments);
+	char	   *segments = ks_qualified_name(log->segments);
 
 	execute_as(owner_of(log->log),
 			   psprintf("WITH keep AS ("
@@ -819,7 +811,7 @@ trim_partition(const KsLocalLog *log, int partition, TimestampTz horizon)
 						"DELETE FROM %s AS log USING gone"
 						" WHERE log._p = $1 AND log._b = gone.b"
 						" AND log._s >= gone.s AND log._s < gone.s + gone.n",
-						segments, segments, segments, segments, segments, table_name(log->log)),
+						segments, segments, segments, segments, segments, ks_qualified_name(log->log)),
 			   2, types, values);
 	return (int64) SPI_processed;
 }

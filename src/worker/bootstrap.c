@@ -13,11 +13,9 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 
 #include "catalog/stream_def.h"
 #include "kafka/consumer.h"
@@ -75,12 +73,10 @@ static BootstrapSource *
 add_source(const KsQueryRow *query, Oid stream)
 {
 	BootstrapSource *source = palloc0(sizeof(BootstrapSource));
-	Relation	rel = table_open(stream, AccessShareLock);
 
 	source->query = query->id;
 	source->table = get_rel_name(query->relation);
-	source->def = ks_stream_def_load(rel);
-	table_close(rel, NoLock);
+	source->def = ks_stream_def_of(stream);
 	if (source->def->local)
 		note_local_ends(source);
 	else

@@ -44,14 +44,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "access/table.h"
 #include "access/xlog.h"
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -226,7 +224,6 @@ ks_publisher_open(int32 sink_id)
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream publisher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	KsPublisher *p = palloc0(sizeof(KsPublisher));
-	Relation	rel;
 
 	p->cxt = cxt;
 	p->run_cxt = AllocSetContextCreate(cxt, "kstream run", ALLOCSET_DEFAULT_SIZES);
@@ -237,9 +234,7 @@ ks_publisher_open(int32 sink_id)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("sink %d does not exist", sink_id)));
 	p->name = ks_sink_display_name(p->sink);
-	rel = table_open(p->sink->target, AccessShareLock);
-	p->target = ks_stream_def_load(rel);
-	table_close(rel, NoLock);
+	p->target = ks_stream_def_of(p->sink->target);
 	p->refusal = refusal_of(sink_id);
 	p->refusal->leave_out = p->stored.resync != NULL && strcmp(p->stored.resync, "skip") == 0;
 	/* says nothing about differences between database and topic */

@@ -402,10 +402,8 @@ capture_ends(KsWait *wait, KsTarget *t)
 	}
 	foreach(lc, ks_wait_sources(ks_query_load(t->id)))
 	{
-		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
-		KsStreamDef *def = ks_stream_def_load(rel);
+		KsStreamDef *def = ks_stream_def_of(lfirst_oid(lc));
 
-		table_close(rel, NoLock);
 		if (def->local)
 			add_local_ends(t, def->relid);
 		else

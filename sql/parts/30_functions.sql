@@ -111,3 +111,10 @@ CREATE FUNCTION kstream_catalog.guard_write() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'ks_guard_write';
 COMMENT ON FUNCTION kstream_catalog.guard_write() IS 'trigger that refuses writes to tables which kstream keeps up to date';
 REVOKE EXECUTE ON FUNCTION kstream_catalog.guard_write() FROM PUBLIC;
+
+/* What statements of continuous queries call, as their owners. */
+CREATE FUNCTION kstream_state.may_have_partner(query int, filter int, event_time timestamptz,
+	VARIADIC keys "any") RETURNS boolean
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'ks_may_have_partner';
+COMMENT ON FUNCTION kstream_state.may_have_partner(int, int, timestamptz, "any") IS
+'false if a row with this event time and these keys has no partner in the buffer of a join of streams, as far as the worker that runs the query knows; true everywhere else';

@@ -45,6 +45,7 @@
 #include "base/subxact.h"
 #include "exec/index_key.h"
 #include "exec/join.h"
+#include "exec/join_filter.h"
 #include "exec/join_halves.h"
 #include "exec/query_exec.h"
 #include "exec/statement.h"
@@ -86,6 +87,7 @@ typedef struct JoinSide
 	KsStatement *fill;
 	KsStatement *late;
 	KsJoinHalves *halves;
+	KsStatement *keys[2];		/* by half; NULL: no filter is about the buffer */
 
 	/* an outer join keeps its rows: NULL otherwise */
 	KsStatement *null_check;
@@ -127,6 +129,7 @@ typedef struct JoinOperator
 	KsOperator *inner;
 	const KsQueryRow *query;
 	KsJoin	   *join;
+	KsJoinFilters *filters;
 	List	   *sides;			/* JoinSide * */
 	List	   *marks;			/* JoinMark * */
 	JoinMark   *row_mark;		/* the outer join that the row statement tells about, or NULL */
@@ -246,6 +249,8 @@ receive_fill(TupleTableSlot *slot, DestReceiver *self)
 	event_time = DatumGetTimestampTz(fixed[KS_BUFFER_EVENT_TIME]);
 	side->least_new = Min(side->least_new, event_time);
 	side->greatest_new = Max(side->greatest_new, event_time);
+	ks_filters_note(receiver->op->filters, side->plan->ref, side->half, event_time,
+					slot->tts_values + n, slot->tts_isnull + n);
 	old = MemoryContextSwitchTo(receiver->op->cxt);
 	if (side->ntuples == side->maxtuples)
 	{
@@ -371,6 +376,7 @@ join_begin(KsOperator *base, MemoryContext cxt)
 	op->inner->late = NIL;
 	op->inner->watermark = base->watermark;
 	op->inner->begin(op->inner, cxt);
+	ks_filters_show(op->filters);
 	foreach(lc, op->sides)
 	{
 		JoinSide   *side = lfirst(lc);
@@ -380,6 +386,7 @@ join_begin(KsOperator *base, MemoryContext cxt)
 		rel = table_open(ks_halves_choose(side->halves, base->watermark, &side->half), AccessShareLock);
 		side->desc = CreateTupleDescCopy(RelationGetDescr(rel));
 		table_close(rel, NoLock);
+		ks_filters_prepare(op->filters, side->plan->ref, side->halves, side->keys);
 		side->values = palloc(sizeof(Datum) * side->desc->natts);
 		side->nulls = palloc(sizeof(bool) * side->desc->natts);
 		side->ntuples = 0;
@@ -856,6 +863,8 @@ create_side(JoinOperator *op, const KsJoinRefPlan *plan)
 	side->first = DT_NOEND;
 	side->fill = ks_statement_create(op->query, plan->fill_sql, 1, nargs, watermark_type);
 	side->late = ks_statement_create(op->query, plan->late_sql, 1, nargs, watermark_type);
+	for (int half = 0; half < 2 && plan->keys_sql[half] != NULL; half++)
+		side->keys[half] = ks_statement_create(op->query, plan->keys_sql[half], 0, 0, NULL);
 	if (side->ref->preserved)
 	{
 		side->null_check = ks_statement_create(op->query, plan->null_check_sql, 1, nargs, watermark_type);
@@ -921,6 +930,7 @@ ks_join_create(const KsQueryRow *query, const KsPlan *plan, KsAnalysis *analysis
 	op->inner = inner;
 	op->query = query;
 	op->join = analysis->join;
+	op->filters = ks_filters_create(op->join);
 	op->close_cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream join close", ALLOCSET_DEFAULT_SIZES);
 	SPI_connect();
 	foreach(lc, plan->join->refs)

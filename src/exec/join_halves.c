@@ -61,6 +61,7 @@ typedef struct Half
 	int64		rows;
 	TimestampTz first;			/* least event time; DT_NOEND: empty */
 	TimestampTz last;			/* greatest; DT_NOBEGIN: empty */
+	uint64		mark;			/* see ks_halves_mark */
 	TransactionId closed_by;	/* whoever does not see this one may need the rows; invalid: some are open */
 } Half;
 
@@ -176,6 +177,20 @@ ks_halves_added(KsJoinHalves *halves, int64 rows, TimestampTz least, TimestampTz
 }
 
 /* See join_halves.h. */
+int64
+ks_halves_rows(const KsJoinHalves *halves, int half)
+{
+	return halves->halves[half].rows;
+}
+
+/* See join_halves.h. */
+uint64
+ks_halves_mark(const KsJoinHalves *halves, int half)
+{
+	return halves->halves[half].mark;
+}
+
+/* See join_halves.h. */
 TimestampTz
 ks_halves_next(const KsJoinHalves *halves)
 {
@@ -220,6 +235,7 @@ move_open_rows(KsJoinHalves *halves, TimestampTz watermark)
 	table_close(rel, NoLock);
 	write_half(now, sql.data, lengthof(types), types, values);
 	ks_halves_added(halves, SPI_processed, values[0], before->last);
+	now->mark++;
 	write_half(before, psprintf("DELETE FROM ONLY %s WHERE _event_time >= $1", before->name),
 			   lengthof(types), types, values);
 	before->last = DatumGetTimestampTz(values[0]) - 1;
@@ -258,6 +274,7 @@ empty_half(KsJoinHalves *halves, TimestampTz watermark)
 		return false;
 	write_half(before, psprintf("TRUNCATE ONLY %s", before->name), 0, NULL, NULL);
 	before->rows = 0;
+	before->mark++;
 	before->first = DT_NOEND;
 	before->last = DT_NOBEGIN;
 	before->closed_by = InvalidTransactionId;

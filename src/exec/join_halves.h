@@ -18,6 +18,12 @@ extern Oid	ks_halves_choose(KsJoinHalves *halves, TimestampTz watermark, int *ha
 /* Rows were written to it: their number, the least and the greatest event time. */
 extern void ks_halves_added(KsJoinHalves *halves, int64 rows, TimestampTz least, TimestampTz greatest);
 
+/* How many rows a half (0, 1) may have. */
+extern int64 ks_halves_rows(const KsJoinHalves *halves, int half);
+
+/* Another number whenever rows have left the half, or have come to it otherwise than by ks_halves_added. */
+extern uint64 ks_halves_mark(const KsJoinHalves *halves, int half);
+
 /* The least watermark at which there is something to do; DT_NOEND: none. */
 extern TimestampTz ks_halves_next(const KsJoinHalves *halves);
 

@@ -552,8 +552,8 @@ ks_join_alone(Node *expr, int ref)
 	return result;
 }
 
-/* Adds a key, unless it is there. */
-static void
+/* Adds a key, unless it is there; returns its number. */
+static int
 add_key(KsJoinRef *ref, Node *expr, Oid collation)
 {
 	KsJoinKey  *key;
@@ -563,12 +563,13 @@ add_key(KsJoinRef *ref, Node *expr, Oid collation)
 	foreach(lc, ref->keys)
 	{
 		if (equal(((KsJoinKey *) lfirst(lc))->expr, expr))
-			return;
+			return foreach_current_index(lc);
 	}
 	key = palloc(sizeof(KsJoinKey));
 	key->expr = expr;
 	key->collation = collation;
 	ref->keys = lappend(ref->keys, key);
+	return list_length(ref->keys) - 1;
 }
 
 /*
@@ -590,6 +591,7 @@ static void
 take_key(KsJoin *join, Node *condition)
 {
 	OpExpr	   *op = (OpExpr *) condition;
+	KsJoinEquality *equality;
 	Node	   *sides[2];
 	int			refs[2];
 	TypeCacheEntry *types[2];
@@ -609,20 +611,16 @@ take_key(KsJoin *join, Node *condition)
 	}
 	if (refs[0] == refs[1])
 		return;
+	equality = palloc(sizeof(KsJoinEquality));
+	equality->opno = op->opno;
+	equality->bytes = is_byte_equality(op);
+	equality->collation = equality->bytes ? C_COLLATION_OID : op->inputcollid;
 	for (int i = 0; i < 2; i++)
-		add_key(&join->refs[refs[i]], sides[i], is_byte_equality(op) ? C_COLLATION_OID : op->inputcollid);
-	if (is_byte_equality(op))
 	{
-		KsJoinText *text = palloc(sizeof(KsJoinText));
-
-		text->opno = op->opno;
-		for (int i = 0; i < 2; i++)
-		{
-			text->refs[i] = refs[i];
-			text->exprs[i] = ks_join_alone(sides[i], refs[i]);
-		}
-		join->texts = lappend(join->texts, text);
+		equality->refs[i] = refs[i];
+		equality->keys[i] = add_key(&join->refs[refs[i]], sides[i], equality->collation);
 	}
+	join->equalities = lappend(join->equalities, equality);
 }
 
 /*
@@ -839,6 +837,7 @@ ks_join_analyze(Query *query)
 	close_bounds(join);
 	foreach(lc, levels->components)
 		check_bounds(join, lfirst(lc));
+	ks_join_add_filters(join);
 	(void) query_tree_walker(query, collect_columns, &columns, QTW_IGNORE_JOINALIASES);
 	return join;
 }

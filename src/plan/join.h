@@ -46,13 +46,31 @@ typedef struct KsJoinKey
 	Oid			collation;
 } KsJoinKey;
 
-/* An equality of text of two streams that is one of bytes; expressions over Vars with varno 1. */
-typedef struct KsJoinText
+/* An equality of two streams by which they find each other. */
+typedef struct KsJoinEquality
 {
 	int			refs[2];
-	Node	   *exprs[2];
+	int			keys[2];		/* its sides: numbers of keys of the streams */
 	Oid			opno;
-} KsJoinText;
+	Oid			collation;
+	bool		bytes;			/* its collation is not C, but bytes tell as well: the index is by them */
+} KsJoinEquality;
+
+/*
+ * What tells, by equal keys and event time, that a row of one stream has no partner
+ * in the buffer of another.  See join_filter.c.
+ */
+typedef struct KsJoinFilter
+{
+	int			number;
+	int			tested;			/* stream whose rows are tested */
+	int			buffered;		/* stream whose buffer it is about */
+	int			nkeys;
+	int			tested_keys[KS_JOIN_MAX_KEYS];	/* numbers among the keys of each */
+	int			buffered_keys[KS_JOIN_MAX_KEYS];
+	Oid			collation;		/* of those keys that have one */
+	int64		before;			/* greatest event time of the tested row minus that of its partner */
+} KsJoinFilter;
 
 /* An outer join of two streams. */
 typedef struct KsJoinOuter
@@ -70,7 +88,8 @@ typedef struct KsJoin
 	KsJoinRef  *refs;
 	List	   *components;		/* Bitmapset *: streams joined with each other; rows of different ones add up */
 	List	   *outers;			/* KsJoinOuter * */
-	List	   *texts;			/* KsJoinText * */
+	List	   *equalities;		/* KsJoinEquality * */
+	List	   *filters;		/* KsJoinFilter * */
 	List	   *passed_over;	/* conditions that set no bound, see time_message.c */
 	int64	   *bounds;			/* [i * nrefs + j]: greatest event time of j minus that of i */
 	int32		id;				/* of the query, for the names of its buffers */
@@ -116,6 +135,8 @@ typedef struct KsJoinRefPlan
 	int			nkeys;			/* columns after those of the buffer: keys, which the row is found by;
 								 * what follows is only computed */
 	char	   *fill_sql;		/* rows of the batch for the buffer */
+	char	   *keys_sql[2];	/* event time and keys of all rows in each half of the buffer; NULL: no
+								 * filter is about it */
 	char	   *late_sql;		/* (_partition, _offset, close) of late records */
 	char	   *null_check_sql; /* null rows of the batch, as a test; NULL: keeps no rows */
 	char	   *null_sql;		/* null rows of the buffer, of KS_BUFFER_RANGE */

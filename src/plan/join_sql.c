@@ -210,10 +210,30 @@ append_buffer_columns(StringInfo sql, const KsJoinRef *ref, bool none)
 	}
 }
 
+/* Whether new rows may have partners in the buffers of the streams that show old ones, as conditions of SQL. */
+static char *
+filter_conditions(const KsJoin *join, const SideMode *modes, int ref)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	foreach(lc, join->filters)
+	{
+		const KsJoinFilter *filter = lfirst(lc);
+
+		if (filter->tested == ref && modes[filter->buffered] == SIDE_OLD)
+			appendStringInfo(&sql, " AND %s", ks_join_filter_condition(join, filter));
+	}
+	return sql.data;
+}
+
 /* The sub-select that stands for a stream. */
 static char *
-side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
+side_sql(const KsJoin *join, const SideMode *modes, int number)
 {
+	const KsJoinRef *ref = &join->refs[number];
+	SideMode	mode = modes[number];
 	StringInfoData sql;
 	const char *buffer = ks_join_buffer_name(join->id, ref->buffer);
 
@@ -229,9 +249,9 @@ side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 		case SIDE_NEW:
 			append_stream_columns(&sql, ref);
 			appendStringInfo(&sql, "%s AS _event_time, NULL::pg_catalog.tid AS _row, NULL::pg_catalog.bool AS _half"
-							 " FROM %s s WHERE %s <= %s",
+							 " FROM %s s WHERE %s <= %s%s",
 							 ks_join_event_time(ref, "s"), ks_qualified_name(ref->stream), came_at(join, ref, "s"),
-							 close_of(join, ref, "s"));
+							 close_of(join, ref, "s"), filter_conditions(join, modes, number));
 			break;
 		case SIDE_OLD:
 		case SIDE_CLOSING:
@@ -260,15 +280,15 @@ parse_sql(const char *sql)
 
 /* Puts a sub-select in the place of a stream. */
 static void
-replace_stream(const KsJoin *join, KsPlace *place, int ref, SideMode mode)
+replace_stream(const KsJoin *join, KsPlace *place, const SideMode *modes, int ref)
 {
 	RangeTblEntry *rte = rt_fetch(place->varno, place->level->query->rtable);
 	List	   *names = NIL;
 	ListCell   *lc;
 
-	if (mode == SIDE_STREAM)
+	if (modes[ref] == SIDE_STREAM)
 		return;
-	rte->subquery = parse_sql(side_sql(join, &join->refs[ref], mode));
+	rte->subquery = parse_sql(side_sql(join, modes, ref));
 	rte->rtekind = RTE_SUBQUERY;
 	rte->relid = InvalidOid;
 	rte->relkind = 0;
@@ -414,23 +434,25 @@ byte_equalities(const KsJoin *join, KsLevels *levels, int i, int j, KsLevel *lev
 	List	   *result = NIL;
 	ListCell   *lc;
 
-	foreach(lc, join->texts)
+	foreach(lc, join->equalities)
 	{
-		KsJoinText *text = lfirst(lc);
+		KsJoinEquality *equality = lfirst(lc);
+		const int  *refs = equality->refs;
 		CollateExpr *sides[2];
 
-		if (Min(text->refs[0], text->refs[1]) != Min(i, j) || Max(text->refs[0], text->refs[1]) != Max(i, j))
+		if (!equality->bytes || Min(refs[0], refs[1]) != Min(i, j) || Max(refs[0], refs[1]) != Max(i, j))
 			continue;
 		for (int k = 0; k < 2; k++)
 		{
-			SeeContext	cxt = {list_nth(levels->places, text->refs[k]), level};
+			SeeContext	cxt = {list_nth(levels->places, refs[k]), level};
+			KsJoinKey  *key = list_nth(join->refs[refs[k]].keys, equality->keys[k]);
 
 			sides[k] = makeNode(CollateExpr);
-			sides[k]->arg = (Expr *) see_vars_mutator(text->exprs[k], &cxt);
+			sides[k]->arg = (Expr *) see_vars_mutator(key->expr, &cxt);
 			sides[k]->collOid = C_COLLATION_OID;
 			sides[k]->location = -1;
 		}
-		result = lappend(result, make_opclause(text->opno, BOOLOID, false, (Expr *) sides[0], (Expr *) sides[1],
+		result = lappend(result, make_opclause(equality->opno, BOOLOID, false, (Expr *) sides[0], (Expr *) sides[1],
 											   InvalidOid, C_COLLATION_OID));
 	}
 	return result;
@@ -528,7 +550,7 @@ replace_streams(const KsJoin *join, Copy *copy, bool inner)
 		}
 	}
 	for (int i = 0; i < join->nrefs; i++)
-		replace_stream(join, list_nth(copy->levels->places, i), i, copy->modes[i]);
+		replace_stream(join, list_nth(copy->levels->places, i), copy->modes, i);
 }
 
 /* Sets the modes of the streams of a component: new where the bit is set. */
@@ -813,31 +835,31 @@ null_statement(const KsJoin *join, Query *base, int ref, SideMode mode, bool wit
 /* ---------------------------------------------------------------- filling the buffers */
 
 /*
- * An expression over the stream as SQL.  Implicit casts are shown: without its
- * context an expression whose cast is left out has another type.
+ * See join_int.h.  Implicit casts are shown: without its context an expression
+ * whose cast is left out has another type.
  */
-static char *
-deparse_alone(const KsJoinRef *ref, Node *expr)
+char *
+ks_join_deparse(const KsJoinRef *ref, Node *expr)
 {
 	return deparse_expression(expr, deparse_context_for("s", ref->stream), true, true);
 }
 
-/* Conditions as SQL, put together by AND; empty if there is none. */
-static char *
-conjunction(const KsJoinRef *ref, List *conditions)
+/* See join_int.h. */
+char *
+ks_join_conjunction(const KsJoinRef *ref, List *conditions)
 {
 	StringInfoData sql;
 	ListCell   *lc;
 
 	initStringInfo(&sql);
 	foreach(lc, conditions)
-		appendStringInfo(&sql, "%s(%s)", sql.len > 0 ? " AND " : "", deparse_alone(ref, lfirst(lc)));
+		appendStringInfo(&sql, "%s(%s)", sql.len > 0 ? " AND " : "", ks_join_deparse(ref, lfirst(lc)));
 	return sql.data;
 }
 
-/* What is computed only where the conditions hold, if there are any. */
-static char *
-guarded(const char *conditions, const char *expr)
+/* See join_int.h. */
+char *
+ks_join_guarded(const char *conditions, const char *expr)
 {
 	return conditions[0] == '\0' ? pstrdup(expr) : psprintf("CASE WHEN %s THEN %s END", conditions, expr);
 }
@@ -866,7 +888,7 @@ static void
 append_filters(StringInfo sql, const KsJoinRef *ref)
 {
 	if (ref->filters != NIL)
-		appendStringInfo(sql, " AND %s", conjunction(ref, ref->filters));
+		appendStringInfo(sql, " AND %s", ks_join_conjunction(ref, ref->filters));
 }
 
 /* A NULL key has no match; of a row, IS NOT NULL asks for something else. */
@@ -881,8 +903,8 @@ append_key_tests(StringInfo sql, const KsJoinRef *ref)
 		List	   *first = contain_leaked_vars(key->expr) ? ref->filters : NIL;
 
 		if (!ref->preserved && !type_is_rowtype(exprType(key->expr)))
-			appendStringInfo(sql, " AND %s", guarded(conjunction(ref, first),
-													 psprintf("(%s) IS NOT NULL", deparse_alone(ref, key->expr))));
+			appendStringInfo(sql, " AND %s", ks_join_guarded(ks_join_conjunction(ref, first),
+													 psprintf("(%s) IS NOT NULL", ks_join_deparse(ref, key->expr))));
 	}
 }
 
@@ -894,14 +916,14 @@ append_key_tests(StringInfo sql, const KsJoinRef *ref)
 static void
 append_keys(StringInfo sql, const KsJoinRef *ref, KsJoinRefPlan *plan)
 {
-	char	   *guards = conjunction(ref, ks_join_key_guards(ref));
+	char	   *guards = ks_join_conjunction(ref, ks_join_key_guards(ref));
 	ListCell   *lc;
 
 	foreach(lc, ref->keys)
 	{
 		if (plan->nkeys == KS_JOIN_MAX_KEYS)
 			break;
-		appendStringInfo(sql, ", %s", guarded(guards, deparse_alone(ref, ((KsJoinKey *) lfirst(lc))->expr)));
+		appendStringInfo(sql, ", %s", ks_join_guarded(guards, ks_join_deparse(ref, ((KsJoinKey *) lfirst(lc))->expr)));
 		plan->nkeys++;
 	}
 }
@@ -933,11 +955,11 @@ check_key_types(const KsJoinRef *ref, const KsJoinRefPlan *plan)
 static void
 append_parts(StringInfo sql, const KsJoinRef *ref)
 {
-	char	   *guards = conjunction(ref, ref->guards);
+	char	   *guards = ks_join_conjunction(ref, ref->guards);
 	ListCell   *lc;
 
 	foreach(lc, ref->parts)
-		appendStringInfo(sql, ", %s", guarded(guards, deparse_alone(ref, lfirst(lc))));
+		appendStringInfo(sql, ", %s", ks_join_guarded(guards, ks_join_deparse(ref, lfirst(lc))));
 }
 
 /* By how much a record may be after another at most. */
@@ -986,6 +1008,37 @@ fill_statement(const KsJoin *join, const KsJoinRef *ref, KsJoinRefPlan *plan)
 	check_key_types(ref, plan);
 }
 
+/* The statement that reads event times and keys of all rows in a half of the buffer. */
+static char *
+keys_statement(const KsJoin *join, const KsJoinRef *ref, int half)
+{
+	KsJoinRefPlan ignored = {0};
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT s." TIME_COLUMN);
+	append_keys(&sql, ref, &ignored);
+	appendStringInfoString(&sql, " FROM (SELECT ");
+	append_buffer_columns(&sql, ref, false);
+	appendStringInfo(&sql, "s._event_time AS " TIME_COLUMN " FROM kstream_state.%s s) s",
+					 ks_join_half_name(join->id, ref->buffer, half));
+	return sql.data;
+}
+
+/* Is there a filter about the stream's buffer? */
+static bool
+has_filter(const KsJoin *join, int ref)
+{
+	ListCell   *lc;
+
+	foreach(lc, join->filters)
+	{
+		if (((KsJoinFilter *) lfirst(lc))->buffered == ref)
+			return true;
+	}
+	return false;
+}
+
 /* The statement that finds late records. */
 static char *
 late_statement(const KsJoin *join, const KsJoinRef *ref)
@@ -1027,6 +1080,8 @@ ks_join_compile(KsJoin *join, Query *base, KsJoinPlan *plan)
 		ref_plan = palloc0(sizeof(KsJoinRefPlan));
 		ref_plan->ref = i;
 		fill_statement(join, ref, ref_plan);
+		for (int half = 0; half < 2 && has_filter(join, i); half++)
+			ref_plan->keys_sql[half] = keys_statement(join, ref, half);
 		ref_plan->late_sql = late_statement(join, ref);
 		if (ref->preserved)
 		{

@@ -1,0 +1,352 @@
+/*
+ * join_filter.c
+ *		Filters in memory over the keys in the buffers of a join of streams.
+ *
+ * plan/join_filter.c says what they are for.  For each half of a buffer a filter
+ * has a table of its own: by the hash value of the keys, the greatest event time
+ * of the rows that have them.  So it also tells that a partner is there, but too
+ * old.  The table is made by reading the half when the query is opened; it takes
+ * every row that may go there afterwards, and is emptied with the half.  Rows of
+ * attempts that come to nothing stay in it, which does no harm.  When anything
+ * else has happened to the half (its mark is another), the table is made anew.  It
+ * goes when it would take more memory than a hash table may: then every row may
+ * have a partner.
+ *
+ * The condition in the statement gives the numbers of query and filter; it asks
+ * the filters of the operator that runs, and there are none outside of it.
+ *
+ * Runs in: worker or a backend that steps, inside a transaction with SPI.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "common/int.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "exec/join_filter.h"
+
+/* The latest row with keys of a hash value. */
+typedef struct LastRow
+{
+	TimestampTz event_time;
+	uint32		hash;
+	char		status;
+} LastRow;
+
+#define SH_PREFIX last_rows
+#define SH_ELEMENT_TYPE LastRow
+#define SH_KEY_TYPE uint32
+#define SH_KEY hash
+#define SH_HASH_KEY(tb, key) (key)
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* Rows that a new table has room for. */
+#define FIRST_SIZE 256
+
+/* What is known of a half. */
+typedef struct FilterHalf
+{
+	last_rows_hash *rows;		/* NULL: nothing */
+	bool		known;			/* rows says all there is, or has become too large to do so */
+	uint64		mark;			/* of the half, when that was so */
+} FilterHalf;
+
+/* One filter. */
+typedef struct Filter
+{
+	const KsJoinFilter *def;
+	FmgrInfo   *hash[KS_JOIN_MAX_KEYS]; /* of the buffer's keys */
+	Oid			types[KS_JOIN_MAX_KEYS];	/* of the keys that are tested */
+	FilterHalf	halves[2];
+} Filter;
+
+struct KsJoinFilters
+{
+	int32		query;
+	int			nfilters;
+	Filter	   *filters;
+	MemoryContext cxt;
+	MemoryContextCallback callback;
+};
+
+/* Receives the keys of a half. */
+typedef struct KeyReceiver
+{
+	DestReceiver pub;
+	Filter	   *filter;
+	FilterHalf *half;
+} KeyReceiver;
+
+/* Arguments of ks_may_have_partner before the keys. */
+#define FIRST_KEY 3
+
+/* How the function that is called hashes its arguments: fn_extra. */
+typedef struct TestedKeys
+{
+	int			nkeys;
+	Oid			types[KS_JOIN_MAX_KEYS];
+	FmgrInfo   *hash[KS_JOIN_MAX_KEYS];
+} TestedKeys;
+
+/* The filters of the operator that runs, or NULL. */
+static KsJoinFilters *filters_shown = NULL;
+
+PG_FUNCTION_INFO_V1(ks_may_have_partner);
+
+/* The function by which values of a type are hashed. */
+static FmgrInfo *
+hash_function(Oid type)
+{
+	return &lookup_type_cache(type, TYPECACHE_HASH_PROC_FINFO)->hash_proc_finfo;
+}
+
+/* The hash value of several keys, from that of those before and the next. */
+static uint32
+add_to_hash(uint32 hash, FmgrInfo *function, Oid collation, Datum key)
+{
+	return hash_combine(hash, DatumGetUInt32(FunctionCall1Coll(function, collation, key)));
+}
+
+/* ---------------------------------------------------------------- life */
+
+/* Memory context callback: nothing is asked any more. */
+static void
+forget_filters(void *arg)
+{
+	if (filters_shown == arg)
+		filters_shown = NULL;
+}
+
+/* See join_filter.h. */
+KsJoinFilters *
+ks_filters_create(const KsJoin *join)
+{
+	KsJoinFilters *result = palloc0(sizeof(KsJoinFilters));
+	ListCell   *lc;
+
+	result->query = join->id;
+	result->filters = palloc0(sizeof(Filter) * Max(list_length(join->filters), 1));
+	result->cxt = CurrentMemoryContext;
+	foreach(lc, join->filters)
+	{
+		Filter	   *filter = &result->filters[result->nfilters++];
+		const KsJoinFilter *def = lfirst(lc);
+
+		filter->def = def;
+		for (int i = 0; i < def->nkeys; i++)
+		{
+			KsJoinKey  *tested = list_nth(join->refs[def->tested].keys, def->tested_keys[i]);
+			KsJoinKey  *buffered = list_nth(join->refs[def->buffered].keys, def->buffered_keys[i]);
+
+			filter->types[i] = exprType(tested->expr);
+			filter->hash[i] = hash_function(exprType(buffered->expr));
+		}
+	}
+	result->callback.func = forget_filters;
+	result->callback.arg = result;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &result->callback);
+	return result;
+}
+
+/* See join_filter.h. */
+void
+ks_filters_show(KsJoinFilters *filters)
+{
+	filters_shown = filters;
+}
+
+/* ---------------------------------------------------------------- what is in a buffer */
+
+/* Nothing is known of a half any more. */
+static void
+forget_rows(FilterHalf *half)
+{
+	if (half->rows != NULL)
+		last_rows_destroy(half->rows);
+	half->rows = NULL;
+}
+
+/* Takes a row into the table; without one of the keys it has no partner. */
+static void
+note_row(Filter *filter, FilterHalf *half, TimestampTz event_time, const Datum *keys, const bool *nulls)
+{
+	const KsJoinFilter *def = filter->def;
+	uint32		hash = 0;
+	LastRow    *row;
+	bool		found;
+
+	if (half->rows == NULL)
+		return;
+	for (int i = 0; i < def->nkeys; i++)
+	{
+		int			key = def->buffered_keys[i];
+
+		if (nulls[key])
+			return;
+		hash = add_to_hash(hash, filter->hash[i], def->collation, keys[key]);
+	}
+	row = last_rows_insert(half->rows, hash, &found);
+	row->event_time = found ? Max(row->event_time, event_time) : event_time;
+	if (half->rows->size * sizeof(LastRow) > get_hash_memory_limit())
+		forget_rows(half);
+}
+
+/* See join_filter.h. */
+void
+ks_filters_note(KsJoinFilters *filters, int ref, int half, TimestampTz event_time, const Datum *keys, const bool *nulls)
+{
+	for (int i = 0; i < filters->nfilters; i++)
+	{
+		Filter	   *filter = &filters->filters[i];
+
+		if (filter->def->buffered == ref)
+			note_row(filter, &filter->halves[half], event_time, keys, nulls);
+	}
+}
+
+/* Nothing to prepare. */
+static void
+receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+}
+
+/* Nothing to finish. */
+static void
+receiver_noop(DestReceiver *self)
+{
+}
+
+/* Rows of a half: the event time, then the keys. */
+static bool
+receive_keys(TupleTableSlot *slot, DestReceiver *self)
+{
+	KeyReceiver *receiver = (KeyReceiver *) self;
+
+	slot_getallattrs(slot);
+	note_row(receiver->filter, receiver->half, DatumGetTimestampTz(slot->tts_values[0]),
+			 slot->tts_values + 1, slot->tts_isnull + 1);
+	return true;
+}
+
+/* Makes the table for a half that has so many rows. */
+static void
+read_half(KsJoinFilters *filters, Filter *filter, FilterHalf *half, int64 rows, KsStatement *keys)
+{
+	KeyReceiver receiver = {{receive_keys, receiver_startup, receiver_noop, receiver_noop, DestNone}, filter, half};
+
+	forget_rows(half);
+	half->known = false;
+	half->rows = last_rows_create(filters->cxt, FIRST_SIZE, NULL);
+	if (rows > 0)
+		(void) ks_statement_run(keys, (int) Min(rows, PG_INT32_MAX), NULL, &receiver.pub);
+	half->known = true;
+}
+
+/* See join_filter.h. */
+void
+ks_filters_prepare(KsJoinFilters *filters, int ref, const KsJoinHalves *halves, KsStatement *const *keys)
+{
+	for (int i = 0; i < 2 * filters->nfilters; i++)
+	{
+		Filter	   *filter = &filters->filters[i / 2];
+		FilterHalf *half = &filter->halves[i % 2];
+		uint64		mark = ks_halves_mark(halves, i % 2);
+
+		if (filter->def->buffered != ref || (half->known && half->mark == mark))
+			continue;
+		read_half(filters, filter, half, ks_halves_rows(halves, i % 2), keys[i % 2]);
+		half->mark = mark;
+	}
+}
+
+/* ---------------------------------------------------------------- asking */
+
+/* How the keys among the arguments are hashed; NULL: not at all. */
+static TestedKeys *
+tested_keys(FunctionCallInfo fcinfo)
+{
+	TestedKeys *keys = fcinfo->flinfo->fn_extra;
+
+	if (keys != NULL)
+		return keys;
+	if (get_fn_expr_variadic(fcinfo->flinfo) || PG_NARGS() - FIRST_KEY > KS_JOIN_MAX_KEYS)
+		return NULL;
+	keys = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(TestedKeys));
+	for (int i = FIRST_KEY; i < PG_NARGS(); i++)
+	{
+		keys->types[keys->nkeys] = get_fn_expr_argtype(fcinfo->flinfo, i);
+		if (!OidIsValid(keys->types[keys->nkeys]))
+			return NULL;
+		keys->hash[keys->nkeys] = hash_function(keys->types[keys->nkeys]);
+		keys->nkeys++;
+	}
+	fcinfo->flinfo->fn_extra = keys;
+	return keys;
+}
+
+/* The filter with that number of the query that runs, if it is about such keys and knows all. */
+static const Filter *
+filter_shown(int32 query, int32 number, const TestedKeys *keys)
+{
+	if (filters_shown == NULL || filters_shown->query != query)
+		return NULL;
+	for (int i = 0; i < filters_shown->nfilters; i++)
+	{
+		const Filter *filter = &filters_shown->filters[i];
+
+		if (filter->def->number == number)
+			return filter->def->nkeys == keys->nkeys &&
+				memcmp(filter->types, keys->types, sizeof(Oid) * keys->nkeys) == 0 ? filter : NULL;
+	}
+	return NULL;
+}
+
+/* May the half have a row with keys of that hash value, not before that time? */
+static bool
+may_be_in(const FilterHalf *half, uint32 hash, TimestampTz since)
+{
+	const LastRow *row;
+
+	if (!half->known || half->rows == NULL)
+		return true;
+	row = last_rows_lookup(half->rows, hash);
+	return row != NULL && row->event_time >= since;
+}
+
+/*
+ * may_have_partner(query int, filter int, event_time timestamptz, VARIADIC keys "any") returns boolean
+ *		False if no row in the buffer that the filter is about has these keys, and
+ *		an event time that is not too early for a partner of this one.
+ */
+Datum
+ks_may_have_partner(PG_FUNCTION_ARGS)
+{
+	TestedKeys *keys = tested_keys(fcinfo);
+	const Filter *filter;
+	TimestampTz since;
+	uint32		hash = 0;
+
+	if (keys == NULL || PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		PG_RETURN_BOOL(true);
+	filter = filter_shown(PG_GETARG_INT32(0), PG_GETARG_INT32(1), keys);
+	if (filter == NULL)
+		PG_RETURN_BOOL(true);
+	for (int i = 0; i < keys->nkeys; i++)
+	{
+		if (PG_ARGISNULL(i + FIRST_KEY))
+			PG_RETURN_BOOL(false);
+		hash = add_to_hash(hash, keys->hash[i], filter->def->collation, PG_GETARG_DATUM(i + FIRST_KEY));
+	}
+	if (pg_sub_s64_overflow(PG_GETARG_TIMESTAMPTZ(2), filter->def->before, &since))
+		since = DT_NOBEGIN;
+	PG_RETURN_BOOL(may_be_in(&filter->halves[0], hash, since) || may_be_in(&filter->halves[1], hash, since));
+}

@@ -125,6 +125,8 @@ ks_key_spec_create(Relation rel, List *names)
 		column->typlen = att->attlen;
 		column->typbyval = att->attbyval;
 		fmgr_info_copy(&column->eq, &type->eq_opr_finfo, CurrentMemoryContext);
+		/* windows, which are hashed often: equal ones have equal images */
+		column->hash_image = basetype == TSTZRANGEOID;
 		if (OidIsValid(type->hash_extended_proc_finfo.fn_oid))
 			fmgr_info_copy(&column->hash, &type->hash_extended_proc_finfo, CurrentMemoryContext);
 		else
@@ -170,13 +172,21 @@ ks_key_hash(const KsKeySpec *spec, const Datum *keys, const bool *nulls)
 
 		if (nulls[i])
 			one = 1;
-		else if (OidIsValid(column->hash.fn_oid))
-			one = DatumGetUInt64(FunctionCall2Coll(&column->hash, column->collation, keys[i], UInt64GetDatum(0)));
 		else if (column->hash_image)
 			one = datum_image_hash(keys[i], column->typbyval, column->typlen);
+		else if (OidIsValid(column->hash.fn_oid))
+			one = DatumGetUInt64(FunctionCall2Coll(&column->hash, column->collation, keys[i], UInt64GetDatum(0)));
 		hash = hash_combine64(hash, one);
 	}
 	return hash;
+}
+
+/* Are two values of a key column, neither of them NULL, equal?  Most that are have the same image. */
+static bool
+values_equal(KsKeyColumn *column, Datum a, Datum b)
+{
+	return datum_image_eq(a, b, column->typbyval, column->typlen) ||
+		DatumGetBool(FunctionCall2Coll(&column->eq, column->collation, a, b));
 }
 
 /* See table_writer.h. */
@@ -190,8 +200,7 @@ ks_key_equal(const KsKeySpec *spec, const Datum *a, const bool *anulls,
 
 		if (anulls[i] != bnulls[i])
 			return false;
-		if (!anulls[i] &&
-			!DatumGetBool(FunctionCall2Coll(&column->eq, column->collation, a[i], b[i])))
+		if (!anulls[i] && !values_equal(column, a[i], b[i]))
 			return false;
 	}
 	return true;
@@ -497,8 +506,7 @@ old_row_has_key(KsTableWriter *writer, const Datum *keys, const bool *nulls)
 
 		if (isnull != nulls[i])
 			return false;
-		if (!isnull &&
-			!DatumGetBool(FunctionCall2Coll(&column->eq, column->collation, value, keys[i])))
+		if (!isnull && !values_equal(column, value, keys[i]))
 			return false;
 	}
 	return true;

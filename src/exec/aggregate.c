@@ -87,7 +87,7 @@ aggregate_begin(KsOperator *base, MemoryContext cxt)
 	op->writer = ks_writer_open(op->state_is_visible ? op->query->relation : op->query->state,
 								op->state_keys, op->state_hints);
 	op->groups = ks_group_table_create(op->writer->keys != NULL ? op->writer->keys : &no_keys,
-									   sizeof(AggGroup));
+									   sizeof(AggGroup), op->ngroups_before);
 	op->origin = ks_row_origin_create(op->plan->origin, op->plan->time);
 	op->ninputs = 0;
 	op->maxinputs = 256;
@@ -360,6 +360,7 @@ aggregate_finish(KsOperator *base)
 	}
 	ks_writer_close(op->writer);
 	op->writer = NULL;
+	op->ngroups_before = ks_group_table_count(op->groups);
 }
 
 /* Fills the writer's slot with the state of a group. */

@@ -55,6 +55,7 @@ typedef struct AggregateOperator
 	KsTableHints *result_hints;
 	KsTableWriter *writer;		/* on the state */
 	KsGroupTable *groups;
+	int			ngroups_before;	/* groups of the attempt before: there may be as many again */
 	KsRowOrigin *origin;		/* of the attempt */
 	ResourceOwner owner;		/* of the attempt */
 	AggGroup   *culprit;		/* group that an error now would belong to, or NULL */

@@ -147,7 +147,7 @@ collect_due(AggregateOperator *op, KsTableWriter *writer, TimestampTz first, Tim
 	bool		more = false;
 	int			n = 0;
 
-	op->groups = ks_group_table_create(keys, sizeof(AggGroup));
+	op->groups = ks_group_table_create(keys, sizeof(AggGroup), 0);
 	*rest = last + 1;
 	while (index_getnext_slot(scan, ForwardScanDirection, writer->old_slot))
 	{

@@ -82,16 +82,16 @@ probe_equal(KsGroupTable *table, const KsGroup *a, const KsGroup *b)
 
 /* See group_table.h. */
 KsGroupTable *
-ks_group_table_create(const KsKeySpec *keys, Size entry_size)
+ks_group_table_create(const KsKeySpec *keys, Size entry_size, int expected)
 {
 	KsGroupTable *table = palloc0(sizeof(KsGroupTable));
 
 	table->cxt = CurrentMemoryContext;
 	table->keys = keys;
 	table->entry_size = MAXALIGN(entry_size);
-	table->max = 64;
-	table->groups = palloc(sizeof(KsGroup *) * table->max);
-	table->hash = group_create(CurrentMemoryContext, 64, table);
+	table->max = Max(expected, 64);
+	table->groups = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(KsGroup *) * table->max);
+	table->hash = group_create(CurrentMemoryContext, table->max, table);
 	return table;
 }
 

@@ -22,8 +22,8 @@ typedef struct KsGroup
 
 typedef struct KsGroupTable KsGroupTable;
 
-/* entry_size: size of the caller's struct. In the current context. */
-extern KsGroupTable *ks_group_table_create(const KsKeySpec *keys, Size entry_size);
+/* entry_size: size of the caller's struct; expected: groups there will be, if known. In the current context. */
+extern KsGroupTable *ks_group_table_create(const KsKeySpec *keys, Size entry_size, int expected);
 /* Finds the group or makes it (zeroed, keys copied). */
 extern KsGroup *ks_group_table_get(KsGroupTable *table, const Datum *keys, const bool *nulls, bool *isnew);
 extern int	ks_group_table_count(const KsGroupTable *table);

@@ -43,6 +43,26 @@ ks_late_filter_begin(KsLateFilter *filter)
 	filter->seen = NULL;
 }
 
+/*
+ * Payload of [start, end) as rangetypes.c stores it: type, bounds, flags.  What all
+ * windows look like is read without unpacking.
+ */
+#define PLAIN_BYTES (sizeof(Oid) + 2 * sizeof(TimestampTz) + 1)
+
+/* Reads the bounds of a window that looks like all of them; false if it does not. */
+static bool
+plain_bounds(Datum window, TimestampTz *start, TimestampTz *end)
+{
+	struct varlena *packed = PG_DETOAST_DATUM_PACKED(window);
+	const char *payload = VARDATA_ANY(packed);
+
+	if (VARSIZE_ANY_EXHDR(packed) != PLAIN_BYTES || payload[PLAIN_BYTES - 1] != RANGE_LB_INC)
+		return false;
+	memcpy(start, payload + sizeof(Oid), sizeof(TimestampTz));
+	memcpy(end, payload + sizeof(Oid) + sizeof(TimestampTz), sizeof(TimestampTz));
+	return true;
+}
+
 /* See late.h. */
 bool
 ks_window_bounds(TypeCacheEntry *range, Datum window, TimestampTz *start, TimestampTz *end)
@@ -51,6 +71,8 @@ ks_window_bounds(TypeCacheEntry *range, Datum window, TimestampTz *start, Timest
 	RangeBound	upper;
 	bool		empty;
 
+	if (plain_bounds(window, start, end))
+		return true;
 	range_deserialize(range, DatumGetRangeTypeP(window), &lower, &upper, &empty);
 	if (empty || lower.infinite || upper.infinite)
 		return false;

@@ -107,7 +107,7 @@ ks_session_begin(AggregateOperator *op)
 		if (i != op->plan->window_key)
 			others->columns[others->nkeys++] = all->columns[i];
 	}
-	sessions->keys = ks_group_table_create(others, sizeof(SessionKey));
+	sessions->keys = ks_group_table_create(others, sizeof(SessionKey), 0);
 	op->sessions = sessions;
 }
 

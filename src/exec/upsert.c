@@ -121,7 +121,7 @@ upsert_begin(KsOperator *base, MemoryContext cxt)
 	op->key_names = ks_primary_key_names(rel);
 	op->keys = ks_key_spec_create(rel, op->key_names);
 	table_close(rel, NoLock);
-	op->table = ks_group_table_create(op->keys, sizeof(UpsertKey));
+	op->table = ks_group_table_create(op->keys, sizeof(UpsertKey), 0);
 	op->origin = ks_changes_wanted(op->query->relation) ? ks_row_origin_create(-1, -1) : NULL;
 	op->row_desc = NULL;
 	layout_columns(op);

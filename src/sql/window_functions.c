@@ -81,14 +81,14 @@ typedef struct WindowCache
 	char	   *zone_name;
 } WindowCache;
 
-/* State of a running kstream.hop. */
-typedef struct HopState
+/* The hopping windows that hold an instant. */
+typedef struct Hops
 {
 	Grid		grid;
 	Span		size;
-	int64		next;			/* number of the next window */
+	int64		first;			/* numbers; none if last is before first */
 	int64		last;
-} HopState;
+} Hops;
 
 PG_FUNCTION_INFO_V1(ks_tumble);
 PG_FUNCTION_INFO_V1(ks_tumble_origin);
@@ -433,82 +433,70 @@ ks_tumble_zone(PG_FUNCTION_ARGS)
  *		move the end as well: where one window ends another may start.
  */
 static TimestampTz
-hop_end(const HopState *state, int64 n)
+hop_end(const Hops *hops, int64 n)
 {
-	const Grid *grid = &state->grid;
+	const Grid *grid = &hops->grid;
 
-	if (grid->step.months != 0 && state->size.months != 0)
+	if (grid->step.months != 0 && hops->size.months != 0)
 	{
-		Span		whole = {plus(times(grid->step.months, n), state->size.months), 0};
+		Span		whole = {plus(times(grid->step.months, n), hops->size.months), 0};
 
 		return from_civil(grid, civil_plus(grid->origin, &whole, 1));
 	}
-	return from_civil(grid, civil_plus(civil_plus(grid->origin, &grid->step, n), &state->size, 1));
+	return from_civil(grid, civil_plus(civil_plus(grid->origin, &grid->step, n), &hops->size, 1));
 }
 
-/* Prepares the windows that hold the instant, from the first to the last. */
-static HopState *
-hop_begin(FunctionCallInfo fcinfo, GridKind kind)
+/* Finds the windows that hold the instant. */
+static void
+find_hops(FunctionCallInfo fcinfo, WindowCache *cache, GridKind kind, Hops *hops)
 {
-	HopState   *state = palloc0(sizeof(HopState));
-	WindowCache cache = {0};
 	TimestampTz instant = PG_GETARG_TIMESTAMPTZ(0);
 
-	state->grid = get_grid(fcinfo, &cache, CurrentMemoryContext, kind, 3);
-	state->size = get_span(PG_GETARG_INTERVAL_P(2), "size", kind == GRID_ZONE);
-	check_window_count(&state->grid.step, &state->size);
+	hops->grid = get_grid(fcinfo, cache, fcinfo->flinfo->fn_mcxt, kind, 3);
+	hops->size = get_span(PG_GETARG_INTERVAL_P(2), "size", kind == GRID_ZONE);
+	check_window_count(&hops->grid.step, &hops->size);
 	if (TIMESTAMP_NOT_FINITE(instant))
 	{
-		state->next = 0;
-		state->last = -1;
-		return state;
+		hops->first = 0;
+		hops->last = -1;
+		return;
 	}
-	state->last = window_number(&state->grid, instant);
-	if (state->grid.step.months == 0 && state->size.months == 0)
+	hops->last = window_number(&hops->grid, instant);
+	if (hops->grid.step.months == 0 && hops->size.months == 0)
 	{
 		/* The first with start + size > instant, or a little before it in a zone. */
-		state->next = floor_div(plus(plus(to_civil(&state->grid, instant), -state->grid.origin), -state->size.us),
-								state->grid.step.us) - (state->grid.zone != NULL ? 1 : 0);
-		while (state->next <= state->last && hop_end(state, state->next) <= instant)
-			state->next++;
-		return state;
+		hops->first = floor_div(plus(plus(to_civil(&hops->grid, instant), -hops->grid.origin), -hops->size.us),
+								hops->grid.step.us) - (hops->grid.zone != NULL ? 1 : 0);
+		while (hops->first <= hops->last && hop_end(hops, hops->first) <= instant)
+			hops->first++;
+		return;
 	}
-	state->next = state->last + 1;
-	while (hop_end(state, state->next - 1) > instant)
+	hops->first = hops->last + 1;
+	while (hop_end(hops, hops->first - 1) > instant)
 	{
-		state->next--;
+		hops->first--;
 		CHECK_FOR_INTERRUPTS();
 	}
-	return state;
 }
 
-/* The hopping windows of the instant, one per call. */
+/* The hopping windows of the instant, all at once. */
 static Datum
 hop(FunctionCallInfo fcinfo, GridKind kind)
 {
-	FuncCallContext *context;
-	HopState   *state;
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	WindowCache *cache = get_cache(fcinfo);
+	Hops		hops = {0};
 
-	if (SRF_IS_FIRSTCALL())
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	find_hops(fcinfo, cache, kind, &hops);
+	for (int64 n = hops.first; n <= hops.last; n++)
 	{
-		MemoryContext old;
+		bool		isnull = false;
+		Datum		window = make_window(cache->range, window_start(&hops.grid, n), hop_end(&hops, n));
 
-		context = SRF_FIRSTCALL_INIT();
-		old = MemoryContextSwitchTo(context->multi_call_memory_ctx);
-		context->user_fctx = hop_begin(fcinfo, kind);
-		MemoryContextSwitchTo(old);
+		tuplestore_putvalues(result->setResult, result->setDesc, &window, &isnull);
 	}
-	context = SRF_PERCALL_SETUP();
-	state = context->user_fctx;
-	if (state->next > state->last)
-		SRF_RETURN_DONE(context);
-	else
-	{
-		int64		n = state->next++;
-
-		SRF_RETURN_NEXT(context, make_window(lookup_type_cache(TSTZRANGEOID, TYPECACHE_RANGE_INFO),
-											 window_start(&state->grid, n), hop_end(state, n)));
-	}
+	return (Datum) 0;
 }
 
 /* hop(ts, slide, size) */

@@ -84,7 +84,7 @@ wants() {
 # Kafka Streams' jars through Maven, once, and our program.
 build_streams() {
 	local new=$cache/lib.$$ repository= attempt
-	command -v javac >/dev/null || die "javac not found: install openjdk-17-jdk-headless"
+	command -v javac >/dev/null || die "javac not found: install a JDK of 17 or later"
 	if ! cmp -s "$here/kafka-streams/pom.xml" "$cache/pom.xml"; then
 		log "Kafka Streams: fetching its jars (95 MB, once)"
 		[ -w "${HOME:-/nonexistent}" ] || repository="-Dmaven.repo.local=$cache/maven"

@@ -255,10 +255,11 @@ SELECT name, rows, equal, wrongly_dead FROM bounded, judge(name::regclass, query
 SELECT name, (SELECT count(*) FROM n_plain WHERE id = 1) AS several, (SELECT count(*) FROM n_batch WHERE id = 1) AS one, (SELECT count(*) FROM n_plain) = (SELECT count(*) FROM n_batch) AS same
 	FROM bounded WHERE name = 'n_plain';
 
--- what its statements ask the worker is true everywhere else, whatever the arguments
-SELECT kstream_state.may_have_partner(1, 0, now(), 'x'::text) AS text, kstream_state.may_have_partner(1, 0, now(), NULL::int) AS "null",
-	kstream_state.may_have_partner(NULL, NULL, NULL, 1) AS nulls, kstream_state.may_have_partner(-1, -1, 'infinity', 1, 2.5, point '(1,2)') AS several,
-	kstream_state.may_have_partner(1, 0, now(), VARIADIC '{1,2}'::int[]) AS variadic;
+-- what its statements ask the worker is not known anywhere else, whatever the arguments
+SELECT kstream_state.partner_since(1, 0, t, 'x'::text) = t AS text, kstream_state.partner_since(1, 0, t, NULL::int) = t AS "null",
+	kstream_state.partner_since(NULL, NULL, t, 1) = t AS nulls, kstream_state.partner_since(-1, -1, 'infinity', 1, 2.5, point '(1,2)') = 'infinity' AS several,
+	kstream_state.partner_since(1, 0, t, VARIADIC '{1,2}'::int[]) = t AS variadic, kstream_state.partner_since(1, 0, NULL, 1) IS NULL AS since
+	FROM (SELECT timestamptz '2024-01-01 00:00Z' AS t) t;
 
 -- what a query of this kind is made of; it goes as a whole
 SELECT regexp_replace(l, 'j_\d+_', 'j_N_') FROM regexp_split_to_table(kstream.explain('j_left'), E'\n') l WHERE l ~ '^( *UNION ALL|Source|  Statement|Join|  Buffer|  Null|  Records|Append|Result)';

@@ -113,8 +113,8 @@ COMMENT ON FUNCTION kstream_catalog.guard_write() IS 'trigger that refuses write
 REVOKE EXECUTE ON FUNCTION kstream_catalog.guard_write() FROM PUBLIC;
 
 /* What statements of continuous queries call, as their owners. */
-CREATE FUNCTION kstream_state.may_have_partner(query int, filter int, event_time timestamptz,
-	VARIADIC keys "any") RETURNS boolean
-LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'ks_may_have_partner';
-COMMENT ON FUNCTION kstream_state.may_have_partner(int, int, timestamptz, "any") IS
-'false if a row with this event time and these keys has no partner in the buffer of a join of streams, as far as the worker that runs the query knows; true everywhere else';
+CREATE FUNCTION kstream_state.partner_since(query int, filter int, since timestamptz, VARIADIC keys "any")
+RETURNS timestamptz
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'ks_partner_since';
+COMMENT ON FUNCTION kstream_state.partner_since(int, int, timestamptz, "any") IS
+'since; but NULL if the buffer of a join of streams has no row with these keys from that event time on, as the worker that runs the query knows';

@@ -2,18 +2,18 @@
  * join_filter.c
  *		Filters in memory over the keys in the buffers of a join of streams.
  *
- * plan/join_filter.c says what they are for.  For each half of a buffer a filter
- * has a table of its own: by the hash value of the keys, the greatest event time
- * of the rows that have them.  So it also tells that a partner is there, but too
- * old.  The table is made by reading the half when the query is opened; it takes
- * every row that may go there afterwards, and is emptied with the half.  Rows of
- * attempts that come to nothing stay in it, which does no harm.  When anything
- * else has happened to the half (its mark is another), the table is made anew.  It
- * goes when it would take more memory than a hash table may: then every row may
- * have a partner.
+ * plan/join_filter.c says what they are for.  For each half of a buffer there is a
+ * table: by the hash value of the keys, the greatest event time of the rows that
+ * have them.  So it also tells that a partner is there, but too old.  Filters about
+ * the same keys share it.  It is made by reading the half when the query is opened;
+ * it takes every row that may go there afterwards, and is emptied with the half.
+ * Rows of attempts that come to nothing stay in it, which does no harm.  When
+ * anything else has happened to the half (its mark is another), it is made anew.  It
+ * goes when it would take more memory than a hash table may, or when the keys in
+ * the half cannot be computed any more: then every row may have a partner.
  *
- * The condition in the statement gives the numbers of query and filter; it asks
- * the filters of the operator that runs, and there are none outside of it.
+ * The function in the statement gives the numbers of query and filter; it asks the
+ * filters of the operator that runs, and there are none outside of it.
  *
  * Runs in: worker or a backend that steps, inside a transaction with SPI.
  */
@@ -28,7 +28,9 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+#include "base/subxact.h"
 #include "exec/join_filter.h"
+#include "exec/query_exec.h"
 
 /* The latest row with keys of a hash value. */
 typedef struct LastRow
@@ -53,28 +55,40 @@ typedef struct LastRow
 #define FIRST_SIZE 256
 
 /* What is known of a half. */
-typedef struct FilterHalf
+typedef struct KnownHalf
 {
 	last_rows_hash *rows;		/* NULL: nothing */
-	bool		known;			/* rows says all there is, or has become too large to do so */
+	bool		known;			/* rows says all there is, or nothing can be known */
 	uint64		mark;			/* of the half, when that was so */
-} FilterHalf;
+} KnownHalf;
+
+/* What is known of a buffer by certain keys. */
+typedef struct KnownKeys
+{
+	int			ref;			/* stream whose buffer it is */
+	int			nkeys;
+	int			keys[KS_JOIN_MAX_KEYS]; /* numbers among those of the stream */
+	FmgrInfo   *hash[KS_JOIN_MAX_KEYS];
+	Oid			collation;
+	KnownHalf	halves[2];
+} KnownKeys;
 
 /* One filter. */
 typedef struct Filter
 {
-	const KsJoinFilter *def;
-	FmgrInfo   *hash[KS_JOIN_MAX_KEYS]; /* of the buffer's keys */
+	int			number;
 	Oid			types[KS_JOIN_MAX_KEYS];	/* of the keys that are tested */
-	FilterHalf	halves[2];
+	KnownKeys  *known;
 } Filter;
 
 struct KsJoinFilters
 {
 	int32		query;
+	List	   *known;			/* KnownKeys * */
 	int			nfilters;
 	Filter	   *filters;
 	MemoryContext cxt;
+	MemoryContext hash_cxt;		/* while a row is hashed */
 	MemoryContextCallback callback;
 };
 
@@ -82,11 +96,12 @@ struct KsJoinFilters
 typedef struct KeyReceiver
 {
 	DestReceiver pub;
-	Filter	   *filter;
-	FilterHalf *half;
+	KsJoinFilters *filters;
+	KnownKeys  *known;
+	KnownHalf  *half;
 } KeyReceiver;
 
-/* Arguments of ks_may_have_partner before the keys. */
+/* Arguments of ks_partner_since before the keys. */
 #define FIRST_KEY 3
 
 /* How the function that is called hashes its arguments: fn_extra. */
@@ -100,7 +115,7 @@ typedef struct TestedKeys
 /* The filters of the operator that runs, or NULL. */
 static KsJoinFilters *filters_shown = NULL;
 
-PG_FUNCTION_INFO_V1(ks_may_have_partner);
+PG_FUNCTION_INFO_V1(ks_partner_since);
 
 /* The function by which values of a type are hashed. */
 static FmgrInfo *
@@ -126,6 +141,35 @@ forget_filters(void *arg)
 		filters_shown = NULL;
 }
 
+/* What a filter knows: the same as another one about the same keys. */
+static KnownKeys *
+get_known(KsJoinFilters *filters, const KsJoin *join, const KsJoinFilter *def)
+{
+	KnownKeys  *known;
+	ListCell   *lc;
+
+	foreach(lc, filters->known)
+	{
+		known = lfirst(lc);
+		if (known->ref == def->buffered && known->nkeys == def->nkeys && known->collation == def->collation &&
+			memcmp(known->keys, def->buffered_keys, sizeof(int) * def->nkeys) == 0)
+			return known;
+	}
+	known = palloc0(sizeof(KnownKeys));
+	known->ref = def->buffered;
+	known->nkeys = def->nkeys;
+	known->collation = def->collation;
+	for (int i = 0; i < def->nkeys; i++)
+	{
+		KsJoinKey  *key = list_nth(join->refs[def->buffered].keys, def->buffered_keys[i]);
+
+		known->keys[i] = def->buffered_keys[i];
+		known->hash[i] = hash_function(exprType(key->expr));
+	}
+	filters->known = lappend(filters->known, known);
+	return known;
+}
+
 /* See join_filter.h. */
 KsJoinFilters *
 ks_filters_create(const KsJoin *join)
@@ -136,19 +180,19 @@ ks_filters_create(const KsJoin *join)
 	result->query = join->id;
 	result->filters = palloc0(sizeof(Filter) * Max(list_length(join->filters), 1));
 	result->cxt = CurrentMemoryContext;
+	result->hash_cxt = AllocSetContextCreate(CurrentMemoryContext, "kstream join filter", ALLOCSET_DEFAULT_SIZES);
 	foreach(lc, join->filters)
 	{
 		Filter	   *filter = &result->filters[result->nfilters++];
 		const KsJoinFilter *def = lfirst(lc);
 
-		filter->def = def;
+		filter->number = def->number;
+		filter->known = get_known(result, join, def);
 		for (int i = 0; i < def->nkeys; i++)
 		{
-			KsJoinKey  *tested = list_nth(join->refs[def->tested].keys, def->tested_keys[i]);
-			KsJoinKey  *buffered = list_nth(join->refs[def->buffered].keys, def->buffered_keys[i]);
+			KsJoinKey  *key = list_nth(join->refs[def->tested].keys, def->tested_keys[i]);
 
-			filter->types[i] = exprType(tested->expr);
-			filter->hash[i] = hash_function(exprType(buffered->expr));
+			filter->types[i] = exprType(key->expr);
 		}
 	}
 	result->callback.func = forget_filters;
@@ -168,32 +212,44 @@ ks_filters_show(KsJoinFilters *filters)
 
 /* Nothing is known of a half any more. */
 static void
-forget_rows(FilterHalf *half)
+forget_rows(KnownHalf *half)
 {
 	if (half->rows != NULL)
 		last_rows_destroy(half->rows);
 	half->rows = NULL;
 }
 
+/* The hash value of keys by which a row is found; false if one of them is NULL. */
+static bool
+hash_row(KsJoinFilters *filters, const KnownKeys *known, const Datum *keys, const bool *nulls, uint32 *hash)
+{
+	MemoryContext old;
+
+	*hash = 0;
+	for (int i = 0; i < known->nkeys; i++)
+	{
+		if (nulls[known->keys[i]])
+			return false;
+	}
+	MemoryContextReset(filters->hash_cxt);
+	old = MemoryContextSwitchTo(filters->hash_cxt);
+	for (int i = 0; i < known->nkeys; i++)
+		*hash = add_to_hash(*hash, known->hash[i], known->collation, keys[known->keys[i]]);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
 /* Takes a row into the table; without one of the keys it has no partner. */
 static void
-note_row(Filter *filter, FilterHalf *half, TimestampTz event_time, const Datum *keys, const bool *nulls)
+note_row(KsJoinFilters *filters, const KnownKeys *known, KnownHalf *half, TimestampTz event_time,
+		 const Datum *keys, const bool *nulls)
 {
-	const KsJoinFilter *def = filter->def;
-	uint32		hash = 0;
+	uint32		hash;
 	LastRow    *row;
 	bool		found;
 
-	if (half->rows == NULL)
+	if (half->rows == NULL || !hash_row(filters, known, keys, nulls, &hash))
 		return;
-	for (int i = 0; i < def->nkeys; i++)
-	{
-		int			key = def->buffered_keys[i];
-
-		if (nulls[key])
-			return;
-		hash = add_to_hash(hash, filter->hash[i], def->collation, keys[key]);
-	}
 	row = last_rows_insert(half->rows, hash, &found);
 	row->event_time = found ? Max(row->event_time, event_time) : event_time;
 	if (half->rows->size * sizeof(LastRow) > get_hash_memory_limit())
@@ -204,12 +260,14 @@ note_row(Filter *filter, FilterHalf *half, TimestampTz event_time, const Datum *
 void
 ks_filters_note(KsJoinFilters *filters, int ref, int half, TimestampTz event_time, const Datum *keys, const bool *nulls)
 {
-	for (int i = 0; i < filters->nfilters; i++)
-	{
-		Filter	   *filter = &filters->filters[i];
+	ListCell   *lc;
 
-		if (filter->def->buffered == ref)
-			note_row(filter, &filter->halves[half], event_time, keys, nulls);
+	foreach(lc, filters->known)
+	{
+		KnownKeys  *known = lfirst(lc);
+
+		if (known->ref == ref)
+			note_row(filters, known, &known->halves[half], event_time, keys, nulls);
 	}
 }
 
@@ -225,46 +283,75 @@ receiver_noop(DestReceiver *self)
 {
 }
 
-/* Rows of a half: the event time, then the keys. */
+/* Rows of a half: the event time, then the keys.  False, which ends the scan, when they have become too many. */
 static bool
 receive_keys(TupleTableSlot *slot, DestReceiver *self)
 {
 	KeyReceiver *receiver = (KeyReceiver *) self;
 
 	slot_getallattrs(slot);
-	note_row(receiver->filter, receiver->half, DatumGetTimestampTz(slot->tts_values[0]),
+	note_row(receiver->filters, receiver->known, receiver->half, DatumGetTimestampTz(slot->tts_values[0]),
 			 slot->tts_values + 1, slot->tts_isnull + 1);
-	return true;
+	return receiver->half->rows != NULL;
 }
 
-/* Makes the table for a half that has so many rows. */
+/*
+ * read_half
+ *		Makes the table for a half that has so many rows.  A function in a key may
+ *		fail today on what it took when the row came: then the half is searched for
+ *		every row, as if there were no filter.
+ */
 static void
-read_half(KsJoinFilters *filters, Filter *filter, FilterHalf *half, int64 rows, KsStatement *keys)
+read_half(KsJoinFilters *filters, KnownKeys *known, KnownHalf *half, int64 rows, KsStatement *keys)
 {
-	KeyReceiver receiver = {{receive_keys, receiver_startup, receiver_noop, receiver_noop, DestNone}, filter, half};
+	KeyReceiver receiver = {{receive_keys, receiver_startup, receiver_noop, receiver_noop, DestNone}, filters, known, half};
+	KsSubxact	sub;
+	ErrorData  *volatile edata = NULL;
 
 	forget_rows(half);
 	half->known = false;
 	half->rows = last_rows_create(filters->cxt, FIRST_SIZE, NULL);
-	if (rows > 0)
+	if (rows == 0)
+		return;
+	ks_subxact_begin(&sub);
+	PG_TRY();
+	{
 		(void) ks_statement_run(keys, (int) Min(rows, PG_INT32_MAX), NULL, &receiver.pub);
-	half->known = true;
+		ks_subxact_commit(&sub);
+	}
+	PG_CATCH();
+	{
+		edata = ks_subxact_abort(&sub);
+	}
+	PG_END_TRY();
+	if (edata == NULL)
+		return;
+	forget_rows(half);
+	if (!ks_may_be_a_records_fault(edata->sqlerrcode))
+		ReThrowError(edata);
 }
 
 /* See join_filter.h. */
 void
 ks_filters_prepare(KsJoinFilters *filters, int ref, const KsJoinHalves *halves, KsStatement *const *keys)
 {
-	for (int i = 0; i < 2 * filters->nfilters; i++)
-	{
-		Filter	   *filter = &filters->filters[i / 2];
-		FilterHalf *half = &filter->halves[i % 2];
-		uint64		mark = ks_halves_mark(halves, i % 2);
+	ListCell   *lc;
 
-		if (filter->def->buffered != ref || (half->known && half->mark == mark))
-			continue;
-		read_half(filters, filter, half, ks_halves_rows(halves, i % 2), keys[i % 2]);
-		half->mark = mark;
+	foreach(lc, filters->known)
+	{
+		KnownKeys  *known = lfirst(lc);
+
+		for (int i = 0; i < 2 && known->ref == ref; i++)
+		{
+			KnownHalf  *half = &known->halves[i];
+			uint64		mark = ks_halves_mark(halves, i);
+
+			if (half->known && half->mark == mark)
+				continue;
+			read_half(filters, known, half, ks_halves_rows(halves, i), keys[i]);
+			half->known = true;
+			half->mark = mark;
+		}
 	}
 }
 
@@ -293,7 +380,7 @@ tested_keys(FunctionCallInfo fcinfo)
 	return keys;
 }
 
-/* The filter with that number of the query that runs, if it is about such keys and knows all. */
+/* The filter with that number of the query that runs, if it is about such keys. */
 static const Filter *
 filter_shown(int32 query, int32 number, const TestedKeys *keys)
 {
@@ -303,8 +390,8 @@ filter_shown(int32 query, int32 number, const TestedKeys *keys)
 	{
 		const Filter *filter = &filters_shown->filters[i];
 
-		if (filter->def->number == number)
-			return filter->def->nkeys == keys->nkeys &&
+		if (filter->number == number)
+			return filter->known->nkeys == keys->nkeys &&
 				memcmp(filter->types, keys->types, sizeof(Oid) * keys->nkeys) == 0 ? filter : NULL;
 	}
 	return NULL;
@@ -312,7 +399,7 @@ filter_shown(int32 query, int32 number, const TestedKeys *keys)
 
 /* May the half have a row with keys of that hash value, not before that time? */
 static bool
-may_be_in(const FilterHalf *half, uint32 hash, TimestampTz since)
+may_be_in(const KnownHalf *half, uint32 hash, TimestampTz since)
 {
 	const LastRow *row;
 
@@ -323,30 +410,33 @@ may_be_in(const FilterHalf *half, uint32 hash, TimestampTz since)
 }
 
 /*
- * may_have_partner(query int, filter int, event_time timestamptz, VARIADIC keys "any") returns boolean
- *		False if no row in the buffer that the filter is about has these keys, and
- *		an event time that is not too early for a partner of this one.
+ * partner_since(query int, filter int, since timestamptz, VARIADIC keys "any") returns timestamptz
+ *		since, but NULL if no row in the buffer that the filter is about has these
+ *		keys and an event time that is not before it.
  */
 Datum
-ks_may_have_partner(PG_FUNCTION_ARGS)
+ks_partner_since(PG_FUNCTION_ARGS)
 {
 	TestedKeys *keys = tested_keys(fcinfo);
 	const Filter *filter;
 	TimestampTz since;
 	uint32		hash = 0;
 
-	if (keys == NULL || PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		PG_RETURN_BOOL(true);
+	if (PG_ARGISNULL(2))
+		PG_RETURN_NULL();
+	since = PG_GETARG_TIMESTAMPTZ(2);
+	if (keys == NULL || PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_TIMESTAMPTZ(since);
 	filter = filter_shown(PG_GETARG_INT32(0), PG_GETARG_INT32(1), keys);
 	if (filter == NULL)
-		PG_RETURN_BOOL(true);
+		PG_RETURN_TIMESTAMPTZ(since);
 	for (int i = 0; i < keys->nkeys; i++)
 	{
 		if (PG_ARGISNULL(i + FIRST_KEY))
-			PG_RETURN_BOOL(false);
-		hash = add_to_hash(hash, keys->hash[i], filter->def->collation, PG_GETARG_DATUM(i + FIRST_KEY));
+			PG_RETURN_NULL();
+		hash = add_to_hash(hash, keys->hash[i], filter->known->collation, PG_GETARG_DATUM(i + FIRST_KEY));
 	}
-	if (pg_sub_s64_overflow(PG_GETARG_TIMESTAMPTZ(2), filter->def->before, &since))
-		since = DT_NOBEGIN;
-	PG_RETURN_BOOL(may_be_in(&filter->halves[0], hash, since) || may_be_in(&filter->halves[1], hash, since));
+	if (!may_be_in(&filter->known->halves[0], hash, since) && !may_be_in(&filter->known->halves[1], hash, since))
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(since);
 }

@@ -69,7 +69,6 @@ typedef struct KsJoinFilter
 	int			tested_keys[KS_JOIN_MAX_KEYS];	/* numbers among the keys of each */
 	int			buffered_keys[KS_JOIN_MAX_KEYS];
 	Oid			collation;		/* of those keys that have one */
-	int64		before;			/* greatest event time of the tested row minus that of its partner */
 } KsJoinFilter;
 
 /* An outer join of two streams. */

@@ -1,29 +1,37 @@
 /*
  * join_filter.c
- *		Which filters a join of streams has, and the condition that asks one.
+ *		Which filters a join of streams has, and how a statement asks one.
  *
  * A filter knows the keys in the buffer of a stream, and the latest event time of
  * each.  Where new rows of another stream are joined with that buffer by equal
- * keys, the statement asks it first: most rows of many joins have no partner, and a
- * search in the indexes of the buffer costs a third of all that is done for a row.
- * The filter may take a row for one that has a partner, never the other way; so
- * all that is computed stays what it is without it.
+ * keys, most rows of many joins have no partner, and a search in the indexes of
+ * the buffer costs a third of all that is done for a row.  The filter may take a
+ * row for one that has a partner, never the other way; so all that is computed
+ * stays what it is without it.
+ *
+ * It is asked by a function in the place of the least event time that a partner
+ * may have: where there is none it returns NULL, and an index scan with a NULL does
+ * not even begin.  So all conditions on the row alone have been computed before, as
+ * they are without it: one that fails is noticed when the record comes, not when
+ * it meets another.
  *
  * There is a filter for every two streams with equalities that can be hashed.
- * What works for hash joins works here; and both sides must be hashed by the
+ * What works for hash joins works here, but for types whose hash values change with
+ * the definition of a composite type; and both sides must be hashed by the
  * functions that their types have by default, as these are found by the type alone.
  *
  * Runs in: worker or any backend, in a transaction.
  */
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/clauses.h"
+#include "parser/parse_func.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
-#include "catalog/names.h"
 #include "plan/join_int.h"
 
 /* The side of the equality. */
@@ -35,7 +43,21 @@ side_of(const KsJoin *join, const KsJoinEquality *equality, int side)
 	return ((KsJoinKey *) list_nth(ref->keys, equality->keys[side]))->expr;
 }
 
-/* Do values that are equal have equal hash values? */
+/* Do hash values of the type stay what they are, whatever happens to the definitions of types? */
+static bool
+has_fixed_hash(Oid type)
+{
+	Oid			base = getBaseType(type);
+	Oid			element = get_base_element_type(base);
+	Oid			subtype = get_range_subtype(base);
+
+	if (type_is_rowtype(base))
+		return false;
+	return (!OidIsValid(element) || has_fixed_hash(element)) && (!OidIsValid(subtype) || has_fixed_hash(subtype)) &&
+		!type_is_multirange(base);
+}
+
+/* Do values that are equal have equal hash values, now and later? */
 static bool
 can_be_hashed(const KsJoin *join, const KsJoinEquality *equality)
 {
@@ -44,12 +66,15 @@ can_be_hashed(const KsJoin *join, const KsJoinEquality *equality)
 
 	for (int i = 0; i < 2; i++)
 		types[i] = exprType(side_of(join, equality, i));
+	/* where other than equal bytes are equal, not all hash functions are as broad as the operator (that of name) */
+	if (OidIsValid(equality->collation) && !get_collation_isdeterministic(equality->collation))
+		return false;
 	if (!op_hashjoinable(equality->opno, types[0]) ||
 		!get_op_hash_functions(equality->opno, &functions[0], &functions[1]))
 		return false;
 	for (int i = 0; i < 2; i++)
 	{
-		if (lookup_type_cache(types[i], TYPECACHE_HASH_PROC)->hash_proc != functions[i])
+		if (lookup_type_cache(types[i], TYPECACHE_HASH_PROC)->hash_proc != functions[i] || !has_fixed_hash(types[i]))
 			return false;
 	}
 	return true;
@@ -81,7 +106,6 @@ add_filter(KsJoin *join, int tested, int buffered)
 	filter->number = list_length(join->filters);
 	filter->tested = tested;
 	filter->buffered = buffered;
-	filter->before = join->bounds[buffered * join->nrefs + tested];
 	foreach(lc, join->equalities)
 	{
 		const KsJoinEquality *equality = lfirst(lc);
@@ -110,41 +134,81 @@ ks_join_add_filters(KsJoin *join)
 	}
 }
 
-/*
- * protections
- *		What must hold before keys of the stream are computed, as SQL.  A row for
- *		which it does not hold has no partner, or is in no result.
- */
-static char *
-protections(const KsJoinRef *ref)
+/* See join_int.h. */
+const KsJoinFilter *
+ks_join_filter_for(const KsJoin *join, int tested, int buffered)
 {
-	bool		may_fail = false;
 	ListCell   *lc;
 
-	foreach(lc, ref->keys)
-		may_fail |= contain_leaked_vars(((KsJoinKey *) lfirst(lc))->expr);
-	return ks_join_conjunction(ref, may_fail ? list_union(ref->filters, ks_join_key_guards(ref)) : NIL);
+	foreach(lc, join->filters)
+	{
+		const KsJoinFilter *filter = lfirst(lc);
+
+		if (filter->tested == tested && filter->buffered == buffered)
+			return filter;
+	}
+	return NULL;
+}
+
+/*
+ * show_casts_mutator
+ *		Deparsing leaves implicit casts out where it trusts the context to make them
+ *		again; the arguments of this function have none.
+ */
+static Node *
+show_casts_mutator(Node *node, void *context)
+{
+	Node	   *result;
+
+	if (node == NULL)
+		return NULL;
+	result = expression_tree_mutator(node, show_casts_mutator, context);
+	if (IsA(result, FuncExpr) && ((FuncExpr *) result)->funcformat == COERCE_IMPLICIT_CAST)
+		((FuncExpr *) result)->funcformat = COERCE_EXPLICIT_CAST;
+	else if (IsA(result, RelabelType))
+		((RelabelType *) result)->relabelformat = COERCE_EXPLICIT_CAST;
+	else if (IsA(result, CoerceViaIO))
+		((CoerceViaIO *) result)->coerceformat = COERCE_EXPLICIT_CAST;
+	else if (IsA(result, ArrayCoerceExpr))
+		((ArrayCoerceExpr *) result)->coerceformat = COERCE_EXPLICIT_CAST;
+	else if (IsA(result, ConvertRowtypeExpr))
+		((ConvertRowtypeExpr *) result)->convertformat = COERCE_EXPLICIT_CAST;
+	else if (IsA(result, CoerceToDomain))
+		((CoerceToDomain *) result)->coercionformat = COERCE_EXPLICIT_CAST;
+	return result;
+}
+
+/* A number as an argument. */
+static Const *
+number(int32 value)
+{
+	return makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(value), false, true);
 }
 
 /* See join_int.h. */
-char *
-ks_join_filter_condition(const KsJoin *join, const KsJoinFilter *filter)
+Expr *
+ks_join_ask_filter(const KsJoin *join, const KsJoinFilter *filter, Expr *since, List *keys)
 {
-	const KsJoinRef *ref = &join->refs[filter->tested];
-	char	   *before = protections(ref);
-	StringInfoData sql;
+	const Oid	types[] = {INT4OID, INT4OID, TIMESTAMPTZOID, ANYOID};
+	Oid			function = LookupFuncName(list_make2(makeString("kstream_state"), makeString("partner_since")),
+										  lengthof(types), types, false);
+	List	   *args = list_make3(number(join->id), number(filter->number), since);
+	ListCell   *lc;
 
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "kstream_state.may_have_partner(%d, %d, %s", join->id, filter->number,
-					 ks_join_event_time(ref, "s"));
-	for (int i = 0; i < filter->nkeys; i++)
+	foreach(lc, keys)
 	{
-		Node	   *expr = ((KsJoinKey *) list_nth(ref->keys, filter->tested_keys[i]))->expr;
+		Expr	   *key = (Expr *) show_casts_mutator(lfirst(lc), NULL);
 
-		appendStringInfo(&sql, ", %s", ks_join_guarded(before, ks_join_deparse(ref, expr)));
-		if (OidIsValid(exprCollation(expr)) && OidIsValid(filter->collation))
-			appendStringInfo(&sql, " COLLATE %s", ks_collation_name(filter->collation));
+		if (OidIsValid(exprCollation((Node *) key)) && OidIsValid(filter->collation))
+		{
+			CollateExpr *collate = makeNode(CollateExpr);
+
+			collate->arg = key;
+			collate->collOid = filter->collation;
+			collate->location = -1;
+			key = (Expr *) collate;
+		}
+		args = lappend(args, key);
 	}
-	appendStringInfoChar(&sql, ')');
-	return sql.data;
+	return (Expr *) makeFuncExpr(function, TIMESTAMPTZOID, args, InvalidOid, filter->collation, COERCE_EXPLICIT_CALL);
 }

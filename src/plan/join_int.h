@@ -84,20 +84,17 @@ extern Node *ks_level_resolve(KsLevel *level, Node *expr, bool *nulled);
 /* A copy of a resolved expression over one stream, with its Vars numbered 1. */
 extern Node *ks_join_alone(Node *expr, int ref);
 
-/* An expression over the stream as SQL, alias s, with the casts that make its type. */
-extern char *ks_join_deparse(const KsJoinRef *ref, Node *expr);
-
-/* Conditions over the stream as SQL, put together by AND; empty if there is none. */
-extern char *ks_join_conjunction(const KsJoinRef *ref, List *conditions);
-
-/* What is computed only where the conditions (SQL) hold, if there are any. */
-extern char *ks_join_guarded(const char *conditions, const char *expr);
-
 /* Sets join->filters (join_filter.c); keys and conditions of all streams are known. */
 extern void ks_join_add_filters(KsJoin *join);
 
-/* The condition, on rows s of the stream that is tested, that they may have a partner. */
-extern char *ks_join_filter_condition(const KsJoin *join, const KsJoinFilter *filter);
+/* The filter for new rows of one stream and the buffer of another, or NULL. */
+extern const KsJoinFilter *ks_join_filter_for(const KsJoin *join, int tested, int buffered);
+
+/*
+ * since (timestamptz), but NULL if the buffer has no row with these keys from that
+ * time on; keys: those of the row that is tested, in the order of the filter.
+ */
+extern Expr *ks_join_ask_filter(const KsJoin *join, const KsJoinFilter *filter, Expr *since, List *keys);
 
 /* Takes the bounds that a resolved condition sets on event times into account; false: it sets none. */
 extern bool ks_time_bound(KsJoin *join, Node *condition);

@@ -210,30 +210,10 @@ append_buffer_columns(StringInfo sql, const KsJoinRef *ref, bool none)
 	}
 }
 
-/* Whether new rows may have partners in the buffers of the streams that show old ones, as conditions of SQL. */
-static char *
-filter_conditions(const KsJoin *join, const SideMode *modes, int ref)
-{
-	StringInfoData sql;
-	ListCell   *lc;
-
-	initStringInfo(&sql);
-	foreach(lc, join->filters)
-	{
-		const KsJoinFilter *filter = lfirst(lc);
-
-		if (filter->tested == ref && modes[filter->buffered] == SIDE_OLD)
-			appendStringInfo(&sql, " AND %s", ks_join_filter_condition(join, filter));
-	}
-	return sql.data;
-}
-
 /* The sub-select that stands for a stream. */
 static char *
-side_sql(const KsJoin *join, const SideMode *modes, int number)
+side_sql(const KsJoin *join, const KsJoinRef *ref, SideMode mode)
 {
-	const KsJoinRef *ref = &join->refs[number];
-	SideMode	mode = modes[number];
 	StringInfoData sql;
 	const char *buffer = ks_join_buffer_name(join->id, ref->buffer);
 
@@ -249,9 +229,9 @@ side_sql(const KsJoin *join, const SideMode *modes, int number)
 		case SIDE_NEW:
 			append_stream_columns(&sql, ref);
 			appendStringInfo(&sql, "%s AS _event_time, NULL::pg_catalog.tid AS _row, NULL::pg_catalog.bool AS _half"
-							 " FROM %s s WHERE %s <= %s%s",
+							 " FROM %s s WHERE %s <= %s",
 							 ks_join_event_time(ref, "s"), ks_qualified_name(ref->stream), came_at(join, ref, "s"),
-							 close_of(join, ref, "s"), filter_conditions(join, modes, number));
+							 close_of(join, ref, "s"));
 			break;
 		case SIDE_OLD:
 		case SIDE_CLOSING:
@@ -280,15 +260,15 @@ parse_sql(const char *sql)
 
 /* Puts a sub-select in the place of a stream. */
 static void
-replace_stream(const KsJoin *join, KsPlace *place, const SideMode *modes, int ref)
+replace_stream(const KsJoin *join, KsPlace *place, int ref, SideMode mode)
 {
 	RangeTblEntry *rte = rt_fetch(place->varno, place->level->query->rtable);
 	List	   *names = NIL;
 	ListCell   *lc;
 
-	if (modes[ref] == SIDE_STREAM)
+	if (mode == SIDE_STREAM)
 		return;
-	rte->subquery = parse_sql(side_sql(join, modes, ref));
+	rte->subquery = parse_sql(side_sql(join, &join->refs[ref], mode));
 	rte->rtekind = RTE_SUBQUERY;
 	rte->relid = InvalidOid;
 	rte->relkind = 0;
@@ -458,6 +438,29 @@ byte_equalities(const KsJoin *join, KsLevels *levels, int i, int j, KsLevel *lev
 	return result;
 }
 
+/*
+ * since_partner
+ *		The least event time of a partner, since, of a row of stream k in stream o;
+ *		where new rows are joined with old ones, only if there may be such a partner.
+ */
+static Expr *
+since_partner(const KsJoin *join, KsLevels *levels, const SideMode *modes, int k, int o, KsLevel *level, Expr *since)
+{
+	const KsJoinFilter *filter = ks_join_filter_for(join, k, o);
+	SeeContext	cxt = {list_nth(levels->places, k), level};
+	List	   *keys = NIL;
+
+	if (filter == NULL || modes[k] != SIDE_NEW || modes[o] != SIDE_OLD)
+		return since;
+	for (int i = 0; i < filter->nkeys; i++)
+	{
+		KsJoinKey  *key = list_nth(join->refs[k].keys, filter->tested_keys[i]);
+
+		keys = lappend(keys, see_vars_mutator(key->expr, &cxt));
+	}
+	return ks_join_ask_filter(join, filter, since, keys);
+}
+
 /* Adds what must hold in time between two streams of a component. */
 static void
 add_pair_conditions(const KsJoin *join, KsLevels *levels, const SideMode *modes, int i, int j)
@@ -492,7 +495,8 @@ add_pair_conditions(const KsJoin *join, KsLevels *levels, const SideMode *modes,
 										   join->refs[refs[o]].def->event_time == 0 ||
 										   join->refs[refs[k]].def->event_time == 0))
 			continue;
-		quals = lappend(quals, compare(event_time[o], ">=", plus(event_time[k], -before)));
+		quals = lappend(quals, compare(event_time[o], ">=", since_partner(join, levels, modes, refs[k], refs[o], level,
+																		plus(event_time[k], -before))));
 		quals = lappend(quals, compare(event_time[o], "<=", plus(event_time[k], after)));
 	}
 	if (level->query->jointree->quals != NULL)
@@ -550,7 +554,7 @@ replace_streams(const KsJoin *join, Copy *copy, bool inner)
 		}
 	}
 	for (int i = 0; i < join->nrefs; i++)
-		replace_stream(join, list_nth(copy->levels->places, i), copy->modes, i);
+		replace_stream(join, list_nth(copy->levels->places, i), i, copy->modes[i]);
 }
 
 /* Sets the modes of the streams of a component: new where the bit is set. */
@@ -835,31 +839,31 @@ null_statement(const KsJoin *join, Query *base, int ref, SideMode mode, bool wit
 /* ---------------------------------------------------------------- filling the buffers */
 
 /*
- * See join_int.h.  Implicit casts are shown: without its context an expression
- * whose cast is left out has another type.
+ * An expression over the stream as SQL.  Implicit casts are shown: without its
+ * context an expression whose cast is left out has another type.
  */
-char *
-ks_join_deparse(const KsJoinRef *ref, Node *expr)
+static char *
+deparse_alone(const KsJoinRef *ref, Node *expr)
 {
 	return deparse_expression(expr, deparse_context_for("s", ref->stream), true, true);
 }
 
-/* See join_int.h. */
-char *
-ks_join_conjunction(const KsJoinRef *ref, List *conditions)
+/* Conditions as SQL, put together by AND; empty if there is none. */
+static char *
+conjunction(const KsJoinRef *ref, List *conditions)
 {
 	StringInfoData sql;
 	ListCell   *lc;
 
 	initStringInfo(&sql);
 	foreach(lc, conditions)
-		appendStringInfo(&sql, "%s(%s)", sql.len > 0 ? " AND " : "", ks_join_deparse(ref, lfirst(lc)));
+		appendStringInfo(&sql, "%s(%s)", sql.len > 0 ? " AND " : "", deparse_alone(ref, lfirst(lc)));
 	return sql.data;
 }
 
-/* See join_int.h. */
-char *
-ks_join_guarded(const char *conditions, const char *expr)
+/* What is computed only where the conditions hold, if there are any. */
+static char *
+guarded(const char *conditions, const char *expr)
 {
 	return conditions[0] == '\0' ? pstrdup(expr) : psprintf("CASE WHEN %s THEN %s END", conditions, expr);
 }
@@ -888,7 +892,7 @@ static void
 append_filters(StringInfo sql, const KsJoinRef *ref)
 {
 	if (ref->filters != NIL)
-		appendStringInfo(sql, " AND %s", ks_join_conjunction(ref, ref->filters));
+		appendStringInfo(sql, " AND %s", conjunction(ref, ref->filters));
 }
 
 /* A NULL key has no match; of a row, IS NOT NULL asks for something else. */
@@ -903,8 +907,8 @@ append_key_tests(StringInfo sql, const KsJoinRef *ref)
 		List	   *first = contain_leaked_vars(key->expr) ? ref->filters : NIL;
 
 		if (!ref->preserved && !type_is_rowtype(exprType(key->expr)))
-			appendStringInfo(sql, " AND %s", ks_join_guarded(ks_join_conjunction(ref, first),
-													 psprintf("(%s) IS NOT NULL", ks_join_deparse(ref, key->expr))));
+			appendStringInfo(sql, " AND %s", guarded(conjunction(ref, first),
+													 psprintf("(%s) IS NOT NULL", deparse_alone(ref, key->expr))));
 	}
 }
 
@@ -916,14 +920,14 @@ append_key_tests(StringInfo sql, const KsJoinRef *ref)
 static void
 append_keys(StringInfo sql, const KsJoinRef *ref, KsJoinRefPlan *plan)
 {
-	char	   *guards = ks_join_conjunction(ref, ks_join_key_guards(ref));
+	char	   *guards = conjunction(ref, ks_join_key_guards(ref));
 	ListCell   *lc;
 
 	foreach(lc, ref->keys)
 	{
 		if (plan->nkeys == KS_JOIN_MAX_KEYS)
 			break;
-		appendStringInfo(sql, ", %s", ks_join_guarded(guards, ks_join_deparse(ref, ((KsJoinKey *) lfirst(lc))->expr)));
+		appendStringInfo(sql, ", %s", guarded(guards, deparse_alone(ref, ((KsJoinKey *) lfirst(lc))->expr)));
 		plan->nkeys++;
 	}
 }
@@ -955,11 +959,11 @@ check_key_types(const KsJoinRef *ref, const KsJoinRefPlan *plan)
 static void
 append_parts(StringInfo sql, const KsJoinRef *ref)
 {
-	char	   *guards = ks_join_conjunction(ref, ref->guards);
+	char	   *guards = conjunction(ref, ref->guards);
 	ListCell   *lc;
 
 	foreach(lc, ref->parts)
-		appendStringInfo(sql, ", %s", ks_join_guarded(guards, ks_join_deparse(ref, lfirst(lc))));
+		appendStringInfo(sql, ", %s", guarded(guards, deparse_alone(ref, lfirst(lc))));
 }
 
 /* By how much a record may be after another at most. */
@@ -1016,12 +1020,11 @@ keys_statement(const KsJoin *join, const KsJoinRef *ref, int half)
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT s." TIME_COLUMN);
+	appendStringInfoString(&sql, "SELECT h._event_time");
 	append_keys(&sql, ref, &ignored);
-	appendStringInfoString(&sql, " FROM (SELECT ");
+	appendStringInfo(&sql, " FROM kstream_state.%s h, LATERAL (SELECT ", ks_join_half_name(join->id, ref->buffer, half));
 	append_buffer_columns(&sql, ref, false);
-	appendStringInfo(&sql, "s._event_time AS " TIME_COLUMN " FROM kstream_state.%s s) s",
-					 ks_join_half_name(join->id, ref->buffer, half));
+	appendStringInfoString(&sql, "NULL FROM (SELECT h.*) s) s");
 	return sql.data;
 }
 

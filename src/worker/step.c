@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "catalog/query_cat.h"
 #include "sql/ddl_util.h"
+#include "stream/batch.h"
 #include "worker/task.h"
 #include "worker/wakeup.h"
 
@@ -95,6 +96,11 @@ ks_step(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("relation \"%s\" is not kept by a continuous query", name)));
+	if (ks_batches_active())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("kstream.step() cannot be called from within a continuous query"),
+				 errhint("Call it in a statement of its own.")));
 	if (max_rows <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

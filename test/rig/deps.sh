@@ -45,7 +45,7 @@ if have_tools; then
 	log "dependencies: all there"
 	exit 0
 fi
-command -v apt-get >/dev/null || die "no apt-get here: install PostgreSQL with server headers, librdkafka, simdjson, gcc, g++, make, perl with IPC::Run, python3 with psycopg2, kcat, a JDK 17 and Maven"
+command -v apt-get >/dev/null || die "no apt-get here: install PostgreSQL with server headers, librdkafka, simdjson, gcc, g++, make, perl with IPC::Run, python3 with psycopg2, kcat, a JDK of 17 or later and Maven"
 
 run_as_root=
 if [ "$(id -u)" != 0 ]; then
@@ -64,7 +64,9 @@ fi
 major=$(pg_major)
 [ -n "$major" ] || major=15
 build="gcc g++ make postgresql-$major postgresql-server-dev-$major librdkafka-dev libsimdjson-dev"
-test="perl libipc-run-perl python3 python3-psycopg2 kcat openjdk-17-jdk-headless maven procps util-linux"
+jdk=openjdk-17-jdk-headless
+apt-cache show "$jdk" >/dev/null 2>&1 || jdk=default-jdk-headless
+test="perl libipc-run-perl python3 python3-psycopg2 kcat $jdk maven procps util-linux"
 wanted=$build
 [ "${1:-test}" = build ] || wanted="$build $test"
 missing=$(missing_packages $wanted | tr '\n' ' ')

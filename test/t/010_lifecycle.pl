@@ -106,10 +106,9 @@ sql($node, q{DROP FOREIGN TABLE slowly CASCADE});
 #
 # Idle
 #
-sleep 0.5;
-is(sql($node, q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'kstream%'
-	AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR xact_start IS NOT NULL))),
-	'0', 'idle workers hold no transaction and no snapshot');
+ok(eventually(10, sub { sql($node, q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'kstream%'
+		AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR xact_start IS NOT NULL))) eq '0' }),
+	'idle workers hold no transaction and no snapshot');
 my %ticks = map { $_ => cpu_ticks($_) } worker_pids($node), launcher_pid($node);
 sleep 10;
 my ($most) = sort { $b <=> $a } map { cpu_ticks($_) - $ticks{$_} } keys %ticks;

@@ -976,10 +976,15 @@ ks_join_forget_plans(KsOperator *base)
 	}
 }
 
-/* See join.h: a buffer is as good as always in memory. */
+/*
+ * See join.h: a buffer is as good as always in memory; and so are the rows of a
+ * batch, which need not be sorted to be joined with each other.
+ */
 void
 ks_join_planner_settings(void)
 {
 	(void) set_config_option("random_page_cost", "1", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 }

@@ -72,7 +72,7 @@ SELECT count(*), count(*) FILTER (WHERE l = r) FROM o;
 
 -- a key that can be computed no more: every row is searched for, and nothing stops
 CREATE TABLE bad (i int);
-CREATE FUNCTION f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN IF i IN (SELECT b.i FROM ssjoin_filter.bad b) THEN RAISE division_by_zero; END IF; RETURN i; END $$;
+CREATE FUNCTION f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN IF i IN (SELECT b.i FROM ssjoin_filter.bad b) THEN RAISE SQLSTATE '42501'; END IF; RETURN i; END $$;
 SELECT kstream.create_table_as('keys', $$SELECT l.id AS l, r.id AS r FROM l JOIN r ON ssjoin_filter.f(l.v) = r.v AND r.ts BETWEEN l.ts - interval '5 min' AND l.ts + interval '7 min'$$, paused => true, start => 'latest');
 INSERT INTO l SELECT i, 0, i, NULL, at('12:10') FROM generate_series(1, 20) i;
 SELECT kstream.step('keys');
@@ -80,6 +80,23 @@ INSERT INTO bad VALUES (7);
 INSERT INTO r SELECT i, 0, i, NULL, at('12:10') FROM generate_series(1, 5) i;
 SELECT kstream.step('keys');
 SELECT count(*), count(*) FILTER (WHERE l = r) FROM keys;
+
+-- keys that are CASE over a column with an implicit cast, casts around and inside, and types that cannot be hashed
+SELECT kstream.create_stream('v' || s, 'id int, v varchar, i int, m money, ts timestamptz', "timestamp" => 'ts', server => 'local') FROM unnest('{l,r}'::text[]) s;
+CREATE TABLE keyed (name text, condition text);
+INSERT INTO keyed VALUES ('k_case', $$r.i = CASE l.v WHEN 'a1' THEN 1 WHEN 'a2' THEN 2 ELSE 3 END$$), ('k_case_cast', $$r.v::name = CASE l.v WHEN 'a1' THEN 'a1' ELSE l.v END$$),
+	('k_int_case', $$r.i = CASE l.i WHEN 1.0 THEN 1 ELSE l.i END$$), ('k_numeric', $$r.i::numeric = l.i$$), ('k_concat', $$r.v || r.i = l.v || l.i$$), ('k_money', $$r.m = l.m$$);
+SELECT kstream.create_table_as(name, format($q$SELECT l.id AS l, r.id AS r FROM vl l JOIN vr r ON %s AND r.ts BETWEEN l.ts - interval '5 min' AND l.ts + interval '7 min'$q$, condition), paused => true) FROM keyed;
+INSERT INTO vl SELECT i, 'a' || i, i, i::numeric::money, at('12:00') FROM generate_series(1, 20) i;
+SELECT name, kstream.step(name) FROM keyed;
+INSERT INTO vr SELECT i, 'a' || i, i, i::numeric::money, at('12:00') FROM generate_series(1, 30) i;
+SELECT name, kstream.step(name) FROM keyed;
+SELECT 'k_case', count(*), count(*) FILTER (WHERE l = r) FROM k_case
+UNION ALL SELECT 'k_case_cast', count(*), count(*) FILTER (WHERE l = r) FROM k_case_cast
+UNION ALL SELECT 'k_int_case', count(*), count(*) FILTER (WHERE l = r) FROM k_int_case
+UNION ALL SELECT 'k_numeric', count(*), count(*) FILTER (WHERE l = r) FROM k_numeric
+UNION ALL SELECT 'k_concat', count(*), count(*) FILTER (WHERE l = r) FROM k_concat
+UNION ALL SELECT 'k_money', count(*), count(*) FILTER (WHERE l = r) FROM k_money;
 
 -- a query whose function steps another one, or itself
 CREATE FUNCTION nested(t text) RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN kstream.step(t, 3); EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE || ' ' || SQLERRM; END $$;

@@ -65,5 +65,8 @@ SELECT e, fails('SELECT ' || e) FROM unnest(ARRAY[
 	$$kstream.tumble(now(), '1 day', timestamptz 'infinity')$$, $$kstream.tumble('294276-12-31 23:59:59', '100 days')$$, $$kstream.tumble('4713-01-01 BC', '1000 years')$$,
 	$$kstream.hop(now(), '0', '1 min')$$, $$kstream.hop(now(), '1 min', '0')$$, $$kstream.hop(now(), '1 min', '1 day', 'UTC')$$, $$kstream.hop(now(), '1 day', '1 day 1 hour', 'UTC')$$,
 	$$kstream.session(now(), '1 month')$$, $$kstream.session(now(), '0')$$]) e;
+-- a select list may need the first window only
+SELECT kstream.hop('294276-12-31 23:59:30Z', '10 s', '40 s') IS NOT NULL AS first LIMIT 1;
+SELECT count(*), count(DISTINCT w), bool_and(w @> timestamptz '2024-03-01 12:00:05Z') FROM (SELECT kstream.hop('2024-03-01 12:00:05Z', '10 s', '1 min') AS w) h;
 SELECT provolatile, proisstrict, proparallel, proretset, count(*) FROM pg_proc WHERE pronamespace = 'kstream'::regnamespace AND proname IN ('tumble', 'hop', 'session') GROUP BY 1, 2, 3, 4 ORDER BY 4;
 DROP SCHEMA time_windows CASCADE;

@@ -118,3 +118,4 @@ RETURNS timestamptz
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'ks_partner_since';
 COMMENT ON FUNCTION kstream_state.partner_since(int, int, timestamptz, "any") IS
 'since; but NULL if the buffer of a join of streams has no row with these keys from that event time on, as the worker that runs the query knows';
+GRANT EXECUTE ON FUNCTION kstream_state.partner_since(int, int, timestamptz, "any") TO PUBLIC;

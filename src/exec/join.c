@@ -981,10 +981,11 @@ ks_join_forget_plans(KsOperator *base)
  * batch, which need not be sorted to be joined with each other.
  */
 void
-ks_join_planner_settings(void)
+ks_join_planner_settings(bool hashes)
 {
 	(void) set_config_option("random_page_cost", "1", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	if (hashes)
+		(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 }

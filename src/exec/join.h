@@ -14,8 +14,11 @@ extern KsOperator *ks_join_create(const KsQueryRow *query, const KsPlan *plan, K
 /* Has the plans of its statements made anew. */
 extern void ks_join_forget_plans(KsOperator *op);
 
-/* Settings for planning joins with buffers; in force until the owner's scope ends. */
-extern void ks_join_planner_settings(void);
+/*
+ * Settings for planning joins with buffers; in force until the owner's scope ends.
+ * hashes: hash joins can do all there is to be joined.
+ */
+extern void ks_join_planner_settings(bool hashes);
 
 /* Creates the buffers of a query (join_ddl.c); with SPI, as the extension's owner. */
 extern void ks_join_create_buffers(const KsJoin *join, const KsQueryRow *row);

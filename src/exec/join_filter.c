@@ -29,7 +29,6 @@
 
 #include "base/subxact.h"
 #include "exec/join_filter.h"
-#include "exec/query_exec.h"
 
 /* The latest row with keys of a hash value. */
 typedef struct LastRow
@@ -294,6 +293,16 @@ receive_keys(TupleTableSlot *slot, DestReceiver *self)
 	return receiver->half->rows != NULL;
 }
 
+/* Is an error no matter of the keys: a conflict, a lack of resources, an operator? */
+static bool
+is_serious(int sqlstate)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+
+	return category == ERRCODE_TRANSACTION_ROLLBACK || category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		category == ERRCODE_OPERATOR_INTERVENTION;
+}
+
 /*
  * read_half
  *		Makes the table for a half that has so many rows.  A function in a key may
@@ -326,8 +335,10 @@ read_half(KsJoinFilters *filters, KnownKeys *known, KnownHalf *half, int64 rows,
 	if (edata == NULL)
 		return;
 	forget_rows(half);
-	if (!ks_may_be_a_records_fault(edata->sqlerrcode))
+	if (is_serious(edata->sqlerrcode))
 		ReThrowError(edata);
+	ereport(DEBUG1,
+			(errmsg_internal("a buffer has no filter: %s", edata->message)));
 }
 
 /* See join_filter.h. */

@@ -67,6 +67,7 @@ struct KsQueryExec
 	KsStatement *rows;			/* the row statement */
 	bool		record_by_record;	/* see KsPlan */
 	bool		joins_streams;
+	bool		joins_by_hash;	/* streams, and nothing else, and by what can be hashed */
 	List	   *lookups;
 	List	   *state;			/* tables of ours that its statements read (oid list) */
 	KsOperator *op;
@@ -266,6 +267,7 @@ ks_exec_open(const KsQueryRow *query)
 		if (analysis->join != NULL)
 		{
 			exec->joins_streams = true;
+			exec->joins_by_hash = exec->lookups == NIL && ks_join_can_hash(analysis->join);
 			exec->state = ks_join_buffers(query->id);
 			exec->op = ks_join_create(query, plan, analysis, exec->op);
 		}
@@ -943,7 +945,7 @@ ks_exec_run(KsQueryExec *exec, List *batches, KsExecResult *result)
 	{
 		show_batches(&run);
 		if (exec->joins_streams)
-			ks_join_planner_settings();
+			ks_join_planner_settings(exec->joins_by_hash);
 		check_growth(exec);
 		do
 		{

@@ -169,6 +169,9 @@ extern KsJoin *ks_join_analyze(Query *query);
 /* Refuses outer joins whose null rows could not be told, as the tables they look up are now. */
 extern void ks_join_check_outers(const KsJoin *join);
 
+/* Can a hash join use all equalities by which the streams find each other? */
+extern bool ks_join_can_hash(const KsJoin *join);
+
 /* Warns of bounds that nothing fulfils. */
 extern void ks_join_warn_of_bounds(const KsJoin *join);
 

@@ -134,6 +134,22 @@ ks_join_add_filters(KsJoin *join)
 	}
 }
 
+/* See join.h. */
+bool
+ks_join_can_hash(const KsJoin *join)
+{
+	ListCell   *lc;
+
+	foreach(lc, join->equalities)
+	{
+		const KsJoinEquality *equality = lfirst(lc);
+
+		if (!op_hashjoinable(equality->opno, exprType(side_of(join, equality, 0))))
+			return false;
+	}
+	return true;
+}
+
 /* See join_int.h. */
 const KsJoinFilter *
 ks_join_filter_for(const KsJoin *join, int tested, int buffered)
@@ -150,32 +166,56 @@ ks_join_filter_for(const KsJoin *join, int tested, int buffered)
 	return NULL;
 }
 
-/*
- * show_casts_mutator
- *		Deparsing leaves implicit casts out where it trusts the context to make them
- *		again; the arguments of this function have none.
- */
-static Node *
-show_casts_mutator(Node *node, void *context)
+/* The form of a cast, or NULL if the expression is none that may be implicit; *arg: what is cast. */
+static CoercionForm *
+form_of_cast(Node *expr, Node **arg)
 {
-	Node	   *result;
+	switch (nodeTag(expr))
+	{
+		case T_FuncExpr:
+			*arg = linitial(((FuncExpr *) expr)->args);
+			return &((FuncExpr *) expr)->funcformat;
+		case T_RelabelType:
+			*arg = (Node *) ((RelabelType *) expr)->arg;
+			return &((RelabelType *) expr)->relabelformat;
+		case T_CoerceViaIO:
+			*arg = (Node *) ((CoerceViaIO *) expr)->arg;
+			return &((CoerceViaIO *) expr)->coerceformat;
+		case T_ArrayCoerceExpr:
+			*arg = (Node *) ((ArrayCoerceExpr *) expr)->arg;
+			return &((ArrayCoerceExpr *) expr)->coerceformat;
+		case T_ConvertRowtypeExpr:
+			*arg = (Node *) ((ConvertRowtypeExpr *) expr)->arg;
+			return &((ConvertRowtypeExpr *) expr)->convertformat;
+		case T_CoerceToDomain:
+			*arg = (Node *) ((CoerceToDomain *) expr)->arg;
+			return &((CoerceToDomain *) expr)->coercionformat;
+		default:
+			return NULL;
+	}
+}
 
-	if (node == NULL)
-		return NULL;
-	result = expression_tree_mutator(node, show_casts_mutator, context);
-	if (IsA(result, FuncExpr) && ((FuncExpr *) result)->funcformat == COERCE_IMPLICIT_CAST)
-		((FuncExpr *) result)->funcformat = COERCE_EXPLICIT_CAST;
-	else if (IsA(result, RelabelType))
-		((RelabelType *) result)->relabelformat = COERCE_EXPLICIT_CAST;
-	else if (IsA(result, CoerceViaIO))
-		((CoerceViaIO *) result)->coerceformat = COERCE_EXPLICIT_CAST;
-	else if (IsA(result, ArrayCoerceExpr))
-		((ArrayCoerceExpr *) result)->coerceformat = COERCE_EXPLICIT_CAST;
-	else if (IsA(result, ConvertRowtypeExpr))
-		((ConvertRowtypeExpr *) result)->convertformat = COERCE_EXPLICIT_CAST;
-	else if (IsA(result, CoerceToDomain))
-		((CoerceToDomain *) result)->coercionformat = COERCE_EXPLICIT_CAST;
-	return result;
+/*
+ * show_cast
+ *		Deparsing leaves implicit casts out where it trusts the context to make them
+ *		again.  An argument of this function gives none; what is inside of it does.
+ */
+static Expr *
+show_cast(Node *key)
+{
+	Node	   *result = copyObject(key);
+	Node	   *expr = result;
+
+	for (;;)
+	{
+		Node	   *arg = NULL;
+		CoercionForm *form = IsA(expr, FuncExpr) && ((FuncExpr *) expr)->args == NIL ? NULL : form_of_cast(expr, &arg);
+
+		if (form == NULL || *form != COERCE_IMPLICIT_CAST)
+			return (Expr *) result;
+		*form = COERCE_EXPLICIT_CAST;
+		expr = arg;
+	}
 }
 
 /* A number as an argument. */
@@ -197,7 +237,7 @@ ks_join_ask_filter(const KsJoin *join, const KsJoinFilter *filter, Expr *since, 
 
 	foreach(lc, keys)
 	{
-		Expr	   *key = (Expr *) show_casts_mutator(lfirst(lc), NULL);
+		Expr	   *key = show_cast(lfirst(lc));
 
 		if (OidIsValid(exprCollation((Node *) key)) && OidIsValid(filter->collation))
 		{

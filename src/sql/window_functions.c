@@ -207,6 +207,8 @@ get_zone(WindowCache *cache, MemoryContext cxt, text *name)
 					 errmsg("time zone \"%s\" not recognized", zone),
 					 errhint("Use a name from pg_timezone_names; an origin is written timestamptz '...'.")));
 		cache->zone = found;
+		if (cache->zone_name != NULL)
+			pfree(cache->zone_name);
 		cache->zone_name = MemoryContextStrdup(cxt, zone);
 	}
 	return cache->zone;
@@ -448,11 +450,11 @@ hop_end(const Hops *hops, int64 n)
 
 /* Finds the windows that hold the instant. */
 static void
-find_hops(FunctionCallInfo fcinfo, WindowCache *cache, GridKind kind, Hops *hops)
+find_hops(FunctionCallInfo fcinfo, WindowCache *cache, MemoryContext cxt, GridKind kind, Hops *hops)
 {
 	TimestampTz instant = PG_GETARG_TIMESTAMPTZ(0);
 
-	hops->grid = get_grid(fcinfo, cache, fcinfo->flinfo->fn_mcxt, kind, 3);
+	hops->grid = get_grid(fcinfo, cache, cxt, kind, 3);
 	hops->size = get_span(PG_GETARG_INTERVAL_P(2), "size", kind == GRID_ZONE);
 	check_window_count(&hops->grid.step, &hops->size);
 	if (TIMESTAMP_NOT_FINITE(instant))
@@ -479,24 +481,62 @@ find_hops(FunctionCallInfo fcinfo, WindowCache *cache, GridKind kind, Hops *hops
 	}
 }
 
-/* The hopping windows of the instant, all at once. */
+/* Window n of them. */
 static Datum
-hop(FunctionCallInfo fcinfo, GridKind kind)
+make_hop(TypeCacheEntry *range, const Hops *hops, int64 n)
+{
+	return make_window(range, window_start(&hops->grid, n), hop_end(hops, n));
+}
+
+/* The windows all at once, as FROM wants them. */
+static void
+put_hops(FunctionCallInfo fcinfo, GridKind kind)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	WindowCache *cache = get_cache(fcinfo);
 	Hops		hops = {0};
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	find_hops(fcinfo, cache, kind, &hops);
+	find_hops(fcinfo, cache, fcinfo->flinfo->fn_mcxt, kind, &hops);
 	for (int64 n = hops.first; n <= hops.last; n++)
 	{
 		bool		isnull = false;
-		Datum		window = make_window(cache->range, window_start(&hops.grid, n), hop_end(&hops, n));
+		Datum		window = make_hop(cache->range, &hops, n);
 
+		CHECK_FOR_INTERRUPTS();
 		tuplestore_putvalues(result->setResult, result->setDesc, &window, &isnull);
 	}
-	return (Datum) 0;
+}
+
+/* The hopping windows of the instant: one per call in a select list, which may need some of them only. */
+static Datum
+hop(FunctionCallInfo fcinfo, GridKind kind)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	FuncCallContext *context;
+	Hops	   *hops;
+
+	if (result != NULL && IsA(result, ReturnSetInfo) && (result->allowedModes & SFRM_Materialize_Preferred) != 0)
+	{
+		put_hops(fcinfo, kind);
+		return (Datum) 0;
+	}
+	if (SRF_IS_FIRSTCALL())
+	{
+		WindowCache cache = {0};
+		MemoryContext old;
+
+		context = SRF_FIRSTCALL_INIT();
+		old = MemoryContextSwitchTo(context->multi_call_memory_ctx);
+		context->user_fctx = hops = palloc0(sizeof(Hops));
+		find_hops(fcinfo, &cache, CurrentMemoryContext, kind, hops);
+		MemoryContextSwitchTo(old);
+	}
+	context = SRF_PERCALL_SETUP();
+	hops = context->user_fctx;
+	if (hops->first > hops->last)
+		SRF_RETURN_DONE(context);
+	SRF_RETURN_NEXT(context, make_hop(lookup_type_cache(TSTZRANGEOID, TYPECACHE_RANGE_INFO), hops, hops->first++));
 }
 
 /* hop(ts, slide, size) */

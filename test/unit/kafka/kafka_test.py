@@ -494,10 +494,12 @@ def test_corrupt():
     equal("nothing behind it", [e[3] for e in records(events) if e[2] == 0], list(range(10)))
     equal("the other partition goes on", [e[3] for e in records(events) if e[2] == 1], list(range(30)))
     s.assign("corrupt", 0, 10)
-    equal("again when tried again", [e[2:5] for e in s.until_error()], [(0, 10, "corrupt")])
+    again = [e[2:5] for e in s.until_error()]
+    # A broker that was not stopped in time recovers its log and cuts it at the damage: an error as well.
+    if again != [(0, 10, "out_of_range")]:
+        equal("again when tried again", again, [(0, 10, "corrupt")])
     s.assign("corrupt", 0, 20)
     behind = [(e[0], e[3], e[4]) for e in s.until_eof()]
-    # A broker that was not stopped in time recovers its log on start and cuts it at the damage.
     if behind != [("error", 20, "out_of_range")]:
         equal("but not behind it", behind, [("record", i, "ok") for i in range(20, 30)] + [("eof", 30, "ok")])
 

@@ -24,6 +24,7 @@
 #include "base/guc.h"
 #include "base/subxact.h"
 #include "exec/aggregate_int.h"
+#include "exec/statement.h"
 
 /* Receives the rows of the final statement. */
 typedef struct FinalReceiver
@@ -127,18 +128,6 @@ final_receive(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-/* Nothing to prepare. */
-static void
-final_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
-{
-}
-
-/* Nothing to finish. */
-static void
-final_noop(DestReceiver *self)
-{
-}
-
 /* The in-memory relation with groups from..to. */
 static Tuplestorestate *
 make_groups_store(AggregateOperator *op, int from, int to)
@@ -164,7 +153,7 @@ make_groups_store(AggregateOperator *op, int from, int to)
 static void
 run_final_statement(AggregateOperator *op, TupleDesc desc, int from, int to)
 {
-	FinalReceiver receiver = {{final_receive, final_startup, final_noop, final_noop, DestNone}, op, desc};
+	FinalReceiver receiver = {ks_row_receiver(final_receive), op, desc};
 	EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
 	SPIExecuteOptions options = {0};
 	int			rc;

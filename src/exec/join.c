@@ -153,23 +153,11 @@ static const Oid watermark_type[] = {TIMESTAMPTZOID};
 
 /* ---------------------------------------------------------------- receivers */
 
-/* Nothing to prepare. */
-static void
-receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
-{
-}
-
-/* Nothing to finish. */
-static void
-receiver_noop(DestReceiver *self)
-{
-}
-
 /* A receiver for one statement. */
 static JoinReceiver
 make_receiver(JoinOperator *op, bool (*receive) (TupleTableSlot *, DestReceiver *))
 {
-	JoinReceiver receiver = {{receive, receiver_startup, receiver_noop, receiver_noop, DestNone}, op};
+	JoinReceiver receiver = {ks_row_receiver(receive), op};
 
 	return receiver;
 }

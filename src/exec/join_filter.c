@@ -63,18 +63,14 @@ typedef struct KnownHalf
 /* What is known of a buffer by certain keys. */
 typedef struct KnownKeys
 {
-	int			ref;			/* stream whose buffer it is */
-	int			nkeys;
-	int			keys[KS_JOIN_MAX_KEYS]; /* numbers among those of the stream */
+	const KsJoinFilter *def;	/* the first filter about them */
 	FmgrInfo   *hash[KS_JOIN_MAX_KEYS];
-	Oid			collation;
 	KnownHalf	halves[2];
 } KnownKeys;
 
 /* One filter. */
 typedef struct Filter
 {
-	int			number;
 	Oid			types[KS_JOIN_MAX_KEYS];	/* of the keys that are tested */
 	KnownKeys  *known;
 } Filter;
@@ -84,7 +80,7 @@ struct KsJoinFilters
 	int32		query;
 	List	   *known;			/* KnownKeys * */
 	int			nfilters;
-	Filter	   *filters;
+	Filter	   *filters;		/* by number */
 	MemoryContext cxt;
 	MemoryContext hash_cxt;		/* while a row is hashed */
 	MemoryContextCallback callback;
@@ -149,19 +145,17 @@ get_known(KsJoinFilters *filters, const KsJoin *join, const KsJoinFilter *def)
 	foreach(lc, filters->known)
 	{
 		known = lfirst(lc);
-		if (known->ref == def->buffered && known->nkeys == def->nkeys && known->collation == def->collation &&
-			memcmp(known->keys, def->buffered_keys, sizeof(int) * def->nkeys) == 0)
+		if (known->def->buffered == def->buffered && known->def->nkeys == def->nkeys &&
+			known->def->collation == def->collation &&
+			memcmp(known->def->buffered_keys, def->buffered_keys, sizeof(int) * def->nkeys) == 0)
 			return known;
 	}
 	known = palloc0(sizeof(KnownKeys));
-	known->ref = def->buffered;
-	known->nkeys = def->nkeys;
-	known->collation = def->collation;
+	known->def = def;
 	for (int i = 0; i < def->nkeys; i++)
 	{
 		KsJoinKey  *key = list_nth(join->refs[def->buffered].keys, def->buffered_keys[i]);
 
-		known->keys[i] = def->buffered_keys[i];
 		known->hash[i] = hash_function(exprType(key->expr));
 	}
 	filters->known = lappend(filters->known, known);
@@ -184,7 +178,6 @@ ks_filters_create(const KsJoin *join)
 		Filter	   *filter = &result->filters[result->nfilters++];
 		const KsJoinFilter *def = lfirst(lc);
 
-		filter->number = def->number;
 		filter->known = get_known(result, join, def);
 		for (int i = 0; i < def->nkeys; i++)
 		{
@@ -221,18 +214,19 @@ forget_rows(KnownHalf *half)
 static bool
 hash_row(KsJoinFilters *filters, const KnownKeys *known, const Datum *keys, const bool *nulls, uint32 *hash)
 {
+	const KsJoinFilter *def = known->def;
 	MemoryContext old;
 
 	*hash = 0;
-	for (int i = 0; i < known->nkeys; i++)
+	for (int i = 0; i < def->nkeys; i++)
 	{
-		if (nulls[known->keys[i]])
+		if (nulls[def->buffered_keys[i]])
 			return false;
 	}
 	MemoryContextReset(filters->hash_cxt);
 	old = MemoryContextSwitchTo(filters->hash_cxt);
-	for (int i = 0; i < known->nkeys; i++)
-		*hash = add_to_hash(*hash, known->hash[i], known->collation, keys[known->keys[i]]);
+	for (int i = 0; i < def->nkeys; i++)
+		*hash = add_to_hash(*hash, known->hash[i], def->collation, keys[def->buffered_keys[i]]);
 	MemoryContextSwitchTo(old);
 	return true;
 }
@@ -264,21 +258,9 @@ ks_filters_note(KsJoinFilters *filters, int ref, int half, TimestampTz event_tim
 	{
 		KnownKeys  *known = lfirst(lc);
 
-		if (known->ref == ref)
+		if (known->def->buffered == ref)
 			note_row(filters, known, &known->halves[half], event_time, keys, nulls);
 	}
-}
-
-/* Nothing to prepare. */
-static void
-receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
-{
-}
-
-/* Nothing to finish. */
-static void
-receiver_noop(DestReceiver *self)
-{
 }
 
 /* Rows of a half: the event time, then the keys.  False, which ends the scan, when they have become too many. */
@@ -312,7 +294,7 @@ is_serious(int sqlstate)
 static void
 read_half(KsJoinFilters *filters, KnownKeys *known, KnownHalf *half, int64 rows, KsStatement *keys)
 {
-	KeyReceiver receiver = {{receive_keys, receiver_startup, receiver_noop, receiver_noop, DestNone}, filters, known, half};
+	KeyReceiver receiver = {ks_row_receiver(receive_keys), filters, known, half};
 	KsSubxact	sub;
 	ErrorData  *volatile edata = NULL;
 
@@ -351,7 +333,7 @@ ks_filters_prepare(KsJoinFilters *filters, int ref, const KsJoinHalves *halves, 
 	{
 		KnownKeys  *known = lfirst(lc);
 
-		for (int i = 0; i < 2 && known->ref == ref; i++)
+		for (int i = 0; i < 2 && known->def->buffered == ref; i++)
 		{
 			KnownHalf  *half = &known->halves[i];
 			uint64		mark = ks_halves_mark(halves, i);
@@ -394,17 +376,13 @@ tested_keys(FunctionCallInfo fcinfo)
 static const Filter *
 filter_shown(int32 query, int32 number, const TestedKeys *keys)
 {
-	if (filters_shown == NULL || filters_shown->query != query)
-		return NULL;
-	for (int i = 0; i < filters_shown->nfilters; i++)
-	{
-		const Filter *filter = &filters_shown->filters[i];
+	const Filter *filter;
 
-		if (filter->number == number)
-			return filter->known->nkeys == keys->nkeys &&
-				memcmp(filter->types, keys->types, sizeof(Oid) * keys->nkeys) == 0 ? filter : NULL;
-	}
-	return NULL;
+	if (filters_shown == NULL || filters_shown->query != query || number < 0 || number >= filters_shown->nfilters)
+		return NULL;
+	filter = &filters_shown->filters[number];
+	return filter->known->def->nkeys == keys->nkeys &&
+		memcmp(filter->types, keys->types, sizeof(Oid) * keys->nkeys) == 0 ? filter : NULL;
 }
 
 /* May the half have a row with keys of that hash value, not before that time? */
@@ -444,7 +422,7 @@ ks_partner_since(PG_FUNCTION_ARGS)
 	{
 		if (PG_ARGISNULL(i + FIRST_KEY))
 			PG_RETURN_NULL();
-		hash = add_to_hash(hash, keys->hash[i], filter->known->collation, PG_GETARG_DATUM(i + FIRST_KEY));
+		hash = add_to_hash(hash, keys->hash[i], filter->known->def->collation, PG_GETARG_DATUM(i + FIRST_KEY));
 	}
 	if (!may_be_in(&filter->known->halves[0], hash, since) && !may_be_in(&filter->known->halves[1], hash, since))
 		PG_RETURN_NULL();

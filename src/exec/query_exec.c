@@ -133,18 +133,6 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-/* Nothing to prepare. */
-static void
-receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
-{
-}
-
-/* Nothing to finish. */
-static void
-receiver_noop(DestReceiver *self)
-{
-}
-
 /* Blocks of all tables that the statements read. */
 static double
 count_lookup_blocks(KsQueryExec *exec)
@@ -416,8 +404,7 @@ static void
 execute_rows(ExecRun *run, int nrows, bool check_only)
 {
 	KsQueryExec *exec = run->exec;
-	RowReceiver receiver = {{receive_row, receiver_startup, receiver_noop, receiver_noop, DestNone},
-	exec, check_only};
+	RowReceiver receiver = {ks_row_receiver(receive_row), exec, check_only};
 	Datum		watermark = TimestampTzGetDatum(exec->op->watermark);
 
 	(void) ks_statement_run(exec->rows, nrows, &watermark, &receiver.pub);

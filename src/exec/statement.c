@@ -120,6 +120,16 @@ get_plan(KsStatement *statement, int nrows)
 	return statement->plans[class];
 }
 
+/* See statement.h. */
+DestReceiver
+ks_row_receiver(bool (*receive) (TupleTableSlot *slot, DestReceiver *self))
+{
+	DestReceiver receiver = *None_Receiver;
+
+	receiver.receiveSlot = receive;
+	return receiver;
+}
+
 /* The values as parameters, or NULL. */
 static ParamListInfo
 make_params(const KsStatement *statement, const Datum *values)

@@ -38,6 +38,9 @@ extern KsStatement *ks_statement_create(const KsQueryRow *query, const char *sql
 /* Frees the plans, so that they are made anew. */
 extern void ks_statement_forget_plans(KsStatement *statement);
 
+/* What begins the struct of a receiver that does nothing but take rows. */
+extern DestReceiver ks_row_receiver(bool (*receive) (TupleTableSlot *slot, DestReceiver *self));
+
 /*
  * Runs it over about so many rows of the batch; rows go to dest, or to SPI where
  * that is NULL.  SPI is connected.  Returns the number of rows.

@@ -62,7 +62,7 @@ typedef struct KsJoinEquality
  */
 typedef struct KsJoinFilter
 {
-	int			number;
+	int			number;			/* its place in KsJoin.filters */
 	int			tested;			/* stream whose rows are tested */
 	int			buffered;		/* stream whose buffer it is about */
 	int			nkeys;

@@ -166,56 +166,29 @@ ks_join_filter_for(const KsJoin *join, int tested, int buffered)
 	return NULL;
 }
 
-/* The form of a cast, or NULL if the expression is none that may be implicit; *arg: what is cast. */
-static CoercionForm *
-form_of_cast(Node *expr, Node **arg)
-{
-	switch (nodeTag(expr))
-	{
-		case T_FuncExpr:
-			*arg = linitial(((FuncExpr *) expr)->args);
-			return &((FuncExpr *) expr)->funcformat;
-		case T_RelabelType:
-			*arg = (Node *) ((RelabelType *) expr)->arg;
-			return &((RelabelType *) expr)->relabelformat;
-		case T_CoerceViaIO:
-			*arg = (Node *) ((CoerceViaIO *) expr)->arg;
-			return &((CoerceViaIO *) expr)->coerceformat;
-		case T_ArrayCoerceExpr:
-			*arg = (Node *) ((ArrayCoerceExpr *) expr)->arg;
-			return &((ArrayCoerceExpr *) expr)->coerceformat;
-		case T_ConvertRowtypeExpr:
-			*arg = (Node *) ((ConvertRowtypeExpr *) expr)->arg;
-			return &((ConvertRowtypeExpr *) expr)->convertformat;
-		case T_CoerceToDomain:
-			*arg = (Node *) ((CoerceToDomain *) expr)->arg;
-			return &((CoerceToDomain *) expr)->coercionformat;
-		default:
-			return NULL;
-	}
-}
-
 /*
  * show_cast
  *		Deparsing leaves implicit casts out where it trusts the context to make them
- *		again.  An argument of this function gives none; what is inside of it does.
+ *		again.  As an argument of this function a key has none: its type is said.
  */
 static Expr *
 show_cast(Node *key)
 {
-	Node	   *result = copyObject(key);
-	Node	   *expr = result;
+	if (strip_implicit_coercions(key) == key)
+		return (Expr *) key;
+	return (Expr *) makeRelabelType((Expr *) key, exprType(key), -1, exprCollation(key), COERCE_EXPLICIT_CAST);
+}
 
-	for (;;)
-	{
-		Node	   *arg = NULL;
-		CoercionForm *form = IsA(expr, FuncExpr) && ((FuncExpr *) expr)->args == NIL ? NULL : form_of_cast(expr, &arg);
+/* See join_int.h. */
+Expr *
+ks_join_collate(Expr *expr, Oid collation)
+{
+	CollateExpr *result = makeNode(CollateExpr);
 
-		if (form == NULL || *form != COERCE_IMPLICIT_CAST)
-			return (Expr *) result;
-		*form = COERCE_EXPLICIT_CAST;
-		expr = arg;
-	}
+	result->arg = expr;
+	result->collOid = collation;
+	result->location = -1;
+	return (Expr *) result;
 }
 
 /* A number as an argument. */
@@ -240,14 +213,7 @@ ks_join_ask_filter(const KsJoin *join, const KsJoinFilter *filter, Expr *since, 
 		Expr	   *key = show_cast(lfirst(lc));
 
 		if (OidIsValid(exprCollation((Node *) key)) && OidIsValid(filter->collation))
-		{
-			CollateExpr *collate = makeNode(CollateExpr);
-
-			collate->arg = key;
-			collate->collOid = filter->collation;
-			collate->location = -1;
-			key = (Expr *) collate;
-		}
+			key = ks_join_collate(key, filter->collation);
 		args = lappend(args, key);
 	}
 	return (Expr *) makeFuncExpr(function, TIMESTAMPTZOID, args, InvalidOid, filter->collation, COERCE_EXPLICIT_CALL);

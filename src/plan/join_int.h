@@ -84,6 +84,9 @@ extern Node *ks_level_resolve(KsLevel *level, Node *expr, bool *nulled);
 /* A copy of a resolved expression over one stream, with its Vars numbered 1. */
 extern Node *ks_join_alone(Node *expr, int ref);
 
+/* The expression with an explicit COLLATE. */
+extern Expr *ks_join_collate(Expr *expr, Oid collation);
+
 /* Sets join->filters (join_filter.c); keys and conditions of all streams are known. */
 extern void ks_join_add_filters(KsJoin *join);
 

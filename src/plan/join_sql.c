@@ -418,7 +418,7 @@ byte_equalities(const KsJoin *join, KsLevels *levels, int i, int j, KsLevel *lev
 	{
 		KsJoinEquality *equality = lfirst(lc);
 		const int  *refs = equality->refs;
-		CollateExpr *sides[2];
+		Expr	   *sides[2];
 
 		if (!equality->bytes || Min(refs[0], refs[1]) != Min(i, j) || Max(refs[0], refs[1]) != Max(i, j))
 			continue;
@@ -427,12 +427,9 @@ byte_equalities(const KsJoin *join, KsLevels *levels, int i, int j, KsLevel *lev
 			SeeContext	cxt = {list_nth(levels->places, refs[k]), level};
 			KsJoinKey  *key = list_nth(join->refs[refs[k]].keys, equality->keys[k]);
 
-			sides[k] = makeNode(CollateExpr);
-			sides[k]->arg = (Expr *) see_vars_mutator(key->expr, &cxt);
-			sides[k]->collOid = C_COLLATION_OID;
-			sides[k]->location = -1;
+			sides[k] = ks_join_collate((Expr *) see_vars_mutator(key->expr, &cxt), C_COLLATION_OID);
 		}
-		result = lappend(result, make_opclause(equality->opno, BOOLOID, false, (Expr *) sides[0], (Expr *) sides[1],
+		result = lappend(result, make_opclause(equality->opno, BOOLOID, false, sides[0], sides[1],
 											   InvalidOid, C_COLLATION_OID));
 	}
 	return result;

@@ -125,12 +125,10 @@ ks_key_spec_create(Relation rel, List *names)
 		column->typlen = att->attlen;
 		column->typbyval = att->attbyval;
 		fmgr_info_copy(&column->eq, &type->eq_opr_finfo, CurrentMemoryContext);
-		/* windows, which are hashed often: equal ones have equal images */
-		column->hash_image = basetype == TSTZRANGEOID;
-		if (OidIsValid(type->hash_extended_proc_finfo.fn_oid))
+		if (OidIsValid(type->hash_extended_proc_finfo.fn_oid) && basetype != TSTZRANGEOID)
 			fmgr_info_copy(&column->hash, &type->hash_extended_proc_finfo, CurrentMemoryContext);
 		else
-			/* money, bit, tsvector ...: built-in types whose equal values have equal images */
+			/* money, bit, tsvector ... and windows: built-in types whose equal values have equal images */
 			column->hash_image = basetype < FirstNormalObjectId;
 		spec->no_hash |= !OidIsValid(column->hash.fn_oid) && !column->hash_image;
 	}
@@ -172,10 +170,10 @@ ks_key_hash(const KsKeySpec *spec, const Datum *keys, const bool *nulls)
 
 		if (nulls[i])
 			one = 1;
-		else if (column->hash_image)
-			one = datum_image_hash(keys[i], column->typbyval, column->typlen);
 		else if (OidIsValid(column->hash.fn_oid))
 			one = DatumGetUInt64(FunctionCall2Coll(&column->hash, column->collation, keys[i], UInt64GetDatum(0)));
+		else if (column->hash_image)
+			one = datum_image_hash(keys[i], column->typbyval, column->typlen);
 		hash = hash_combine64(hash, one);
 	}
 	return hash;
